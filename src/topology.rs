@@ -1,0 +1,150 @@
+//! Pure: where the shards are, as parsed from `topology.yaml`.
+//!
+//! Both forms of the file, `shards` and `nodes`, become the same types: in the `nodes` form each
+//! node is a shard of its own and its successors on the placement are its replicas.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::placement::{Algorithm, Replication};
+
+/// A whole topology file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Topology {
+    /// The file's version, growing with each change; `None` when it carries none.
+    pub epoch: Option<u64>,
+    /// The epoch whose movement of keys the operator accepted, whatever `max_moved` says.
+    pub accept_moved: Option<u64>,
+    /// The clusters by name.
+    pub clusters: BTreeMap<String, ClusterTopology>,
+}
+
+/// The shards of one service and the rule that maps keys to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterTopology {
+    /// The placement algorithm.
+    pub algorithm: Algorithm,
+    /// How many shards in a row hold a key; one in the `shards` form.
+    pub replication: Replication,
+    /// The shards, in the order written; names are unique.
+    pub shards: Vec<Shard>,
+    /// Whole keys that are placed by hand, as indices into `shards`.
+    pub pins: HashMap<String, usize>,
+}
+
+/// A named set of nodes that hold the same keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shard {
+    /// The shard's identity: renaming it moves data.
+    pub name: String,
+    /// The share of keys relative to the other shards; 0 owns nothing.
+    pub weight: u16,
+    /// What a compatible placement hashes for this shard; `None` where the algorithm uses the name.
+    pub hash_key: Option<String>,
+    /// The nodes in the order written; at least one, ids unique in the file.
+    pub nodes: Vec<NodeSpec>,
+}
+
+/// One backend process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// The node's identity, unique in the file.
+    pub id: String,
+    /// Where it listens.
+    pub address: Address,
+    /// The zone that it runs in, when known.
+    pub zone: Option<String>,
+    /// Whether it takes new requests.
+    pub lifecycle: Lifecycle,
+}
+
+/// Whether a node takes new requests, as the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It does.
+    #[default]
+    Active,
+    /// It finishes what it has and is tried only when nothing else is left.
+    Draining,
+}
+
+/// Where a node listens: `host:port`, `[v6]:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP endpoint whose host is an IP address or a name to resolve.
+    Tcp {
+        /// The host without brackets.
+        host: String,
+        /// The port, never 0.
+        port: u16,
+    },
+    /// A Unix-domain stream socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let error = || AddressError(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix:") {
+            let absolute = path.starts_with('/');
+            return absolute.then(|| Self::Unix(path.into())).ok_or_else(error);
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let host = match bare {
+            Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
+            Some(_) => return Err(error()),
+            None => host,
+        };
+        let named = bare.is_some() || is_host_name(host);
+        let port = port.parse().ok().filter(|&port: &u16| port != 0);
+        match port {
+            Some(port) if named => Ok(Self::Tcp { host: host.to_owned(), port }),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// Whether `host` is made of the characters of an IPv4 address or a DNS name.
+fn is_host_name(host: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !host.is_empty() && host.len() <= 253 && host.chars().all(plain)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A text that is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected host:port, [ipv6]:port or unix:/absolute/path, found {0:?}")]
+pub struct AddressError(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_print_as_written() {
+        for text in ["10.0.0.1:80", "[::1]:8080", "node-1.svc:9", "unix:/run/a.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_address() {
+        for text in ["", "10.0.0.1", ":80", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "unix:x"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}
