@@ -19,6 +19,7 @@ pub mod retry;
 pub mod routing;
 
 // Mechanisms: codecs, sockets, pools.
+pub mod net;
 pub mod upstream;
 
 // Live state: the one swapped state and its one writer.

@@ -77,7 +77,7 @@ pub enum Address {
     Tcp {
         /// The host without brackets.
         host: String,
-        /// The port, never 0.
+        /// The port; 0 only where a listener asks for any free one.
         port: u16,
     },
     /// A Unix-domain stream socket.
@@ -88,6 +88,19 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        match Self::parse_listener(text)? {
+            Self::Tcp { port: 0, .. } => Err(AddressError(text.to_owned())),
+            address => Ok(address),
+        }
+    }
+}
+
+impl Address {
+    /// An address to listen on: as [`from_str`](Self::from_str), and port 0 for any free one.
+    ///
+    /// # Errors
+    /// When `text` is no address.
+    pub fn parse_listener(text: &str) -> Result<Self, AddressError> {
         let error = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
             let absolute = path.starts_with('/');
@@ -101,9 +114,8 @@ impl FromStr for Address {
             None => host,
         };
         let named = bare.is_some() || is_host_name(host);
-        let port = port.parse().ok().filter(|&port: &u16| port != 0);
-        match port {
-            Some(port) if named => Ok(Self::Tcp { host: host.to_owned(), port }),
+        match port.parse() {
+            Ok(port) if named => Ok(Self::Tcp { host: host.to_owned(), port }),
             _ => Err(error()),
         }
     }

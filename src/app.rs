@@ -1,0 +1,1 @@
+//! Composition: from a configuration to running threads.

@@ -1,0 +1,185 @@
+//! Listening sockets, bound once and polled by every data thread.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use socket2::{Domain, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::stream::Accepted;
+use crate::topology::Address;
+
+/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`,
+/// 4096 since Linux 5.4.
+const BACKLOG: i32 = 4096;
+
+/// A bound listening socket.
+///
+/// There is one socket a listener, whatever the number of threads: with `SO_REUSEPORT` a second
+/// keyway would bind the same port unnoticed, and closing one of the sockets would reset what
+/// waits in its queue.
+#[derive(Debug)]
+pub struct SharedListener {
+    name: String,
+    address: Address,
+    socket: Listening,
+}
+
+/// A listening socket registered with this thread's runtime.
+#[derive(Debug)]
+pub struct Listener(AsyncFd<Listening>);
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name:?} cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The listener's name.
+    pub name: String,
+    /// Where it should listen.
+    pub address: Address,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+// === impl SharedListener ===
+
+impl SharedListener {
+    /// Binds `address` for the listener `name`.
+    ///
+    /// A Unix socket that nobody listens on any more is replaced.
+    pub fn bind(name: &str, address: &Address) -> Result<Self, BindError> {
+        let bound = match address {
+            Address::Tcp { host, port } => bind_tcp(host, *port),
+            Address::Unix(path) => bind_unix(path).map(|it| (Listening::Unix(it), address.clone())),
+        };
+        let (socket, address) = bound.map_err(|source| BindError {
+            name: name.to_owned(),
+            address: address.clone(),
+            source,
+        })?;
+        Ok(Self { name: name.to_owned(), address, socket })
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The same socket, registered with this thread's runtime.
+    pub fn register(&self) -> io::Result<Listener> {
+        let socket = match &self.socket {
+            Listening::Tcp(socket) => Listening::Tcp(socket.try_clone()?),
+            Listening::Unix(socket) => Listening::Unix(socket.try_clone()?),
+        };
+        AsyncFd::register_with_interest(socket, Interest::READABLE).map(Listener)
+    }
+}
+
+impl Drop for SharedListener {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(path = %path.display(), %error, "a socket file stays behind");
+        }
+    }
+}
+
+fn bind_tcp(host: &str, port: u16) -> io::Result<(Listening, Address)> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match listen_tcp(address) {
+            Ok(socket) => {
+                let port = socket.local_addr()?.port();
+                let address = Address::Tcp { host: host.to_owned(), port };
+                return Ok((Listening::Tcp(socket), address));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Lets a restarted process bind while old connections linger; it does not share the port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            // Only a refused connection proves that the file is a left-over.
+            match UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)?
+                }
+                _ => return Err(error),
+            }
+        }
+        bound => bound?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// The next connection. Cancel-safe.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        self.0.async_io(Interest::READABLE, Listening::accept).await
+    }
+}
+
+impl Listening {
+    fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, _) = listener.accept()?;
+                socket.set_nonblocking(true)?;
+                Ok(Accepted::Tcp(socket))
+            }
+            Self::Unix(listener) => {
+                let (socket, _) = listener.accept()?;
+                socket.set_nonblocking(true)?;
+                Ok(Accepted::Unix(socket))
+            }
+        }
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Listening {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,178 @@
+//! A TCP or Unix stream whose handle can be shared with whoever must look at the socket.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected stream on this thread's runtime.
+///
+/// Clones share the socket: the protocol reads and writes one of them, the pool or the request
+/// looks at the other. Only one of them may read or write, for the runtime keeps one waker a
+/// direction.
+#[derive(Clone, Debug)]
+pub struct Stream(Rc<Socket>);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Calls the same method of whichever socket it is.
+macro_rules! either {
+    ($stream:expr, $socket:ident => $call:expr) => {
+        match &*$stream.0 {
+            Socket::Tcp($socket) => $call,
+            Socket::Unix($socket) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Connects to `address`.
+    pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        Self::from_tcp(socket)
+    }
+
+    /// Connects to the Unix socket at `path`.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        let socket = UnixStream::connect(path).await?;
+        Ok(Self(Rc::new(Socket::Unix(socket))))
+    }
+
+    /// Takes over a socket that another thread accepted.
+    pub fn adopt(socket: Accepted) -> io::Result<Self> {
+        match socket {
+            Accepted::Tcp(socket) => Self::from_tcp(TcpStream::from_std(socket)?),
+            Accepted::Unix(socket) => {
+                let socket = UnixStream::from_std(socket)?;
+                Ok(Self(Rc::new(Socket::Unix(socket))))
+            }
+        }
+    }
+
+    /// The peer's address; `None` on a Unix socket.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        match &*self.0 {
+            Socket::Tcp(socket) => socket.peer_addr().ok().map(|it| it.ip().to_canonical()),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Whether the peer can still answer: neither closed nor sending what nobody asked for.
+    ///
+    /// One `recv` with `MSG_PEEK`. A peer that closes right after is not seen: a write to it may
+    /// still succeed.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = either!(self, socket => SockRef::from(socket).peek(&mut byte));
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes the coming close a reset, so that the peer cannot take the end for a clean one.
+    pub fn reset_on_close(&self) {
+        let linger = either!(self, socket => SockRef::from(socket).set_linger(Some(Duration::ZERO)));
+        if let Err(error) = linger {
+            tracing::debug!(%error, "a broken response ends with a plain close");
+        }
+    }
+
+    fn from_tcp(socket: TcpStream) -> io::Result<Self> {
+        // A proxy writes whole messages: waiting for an acknowledgement only delays their tails.
+        socket.set_nodelay(true)?;
+        Ok(Self(Rc::new(Socket::Tcp(socket))))
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        if interest.is_readable() {
+            either!(self, socket => socket.poll_read_ready(cx))
+        } else {
+            either!(self, socket => socket.poll_write_ready(cx))
+        }
+    }
+
+    /// Runs `io` whenever the socket is ready for it, until it no longer blocks.
+    fn poll_io<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut io: impl FnMut(&Self) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.poll_ready(cx, interest))?;
+            match io(self) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_io(cx, Interest::READABLE, |stream| {
+            either!(stream, socket => socket.try_read_buf(buf)).map(drop)
+        })
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, Interest::WRITABLE, |stream| {
+            either!(stream, socket => socket.try_write(buf))
+        })
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, Interest::WRITABLE, |stream| {
+            either!(stream, socket => socket.try_write_vectored(bufs))
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write));
+        Poll::Ready(match shut {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        })
+    }
+}
+
+/// A connected socket on its way to the thread that will serve it.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A TCP connection.
+    Tcp(std::net::TcpStream),
+    /// A Unix connection.
+    Unix(std::os::unix::net::UnixStream),
+}

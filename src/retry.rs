@@ -1,0 +1,82 @@
+//! Pure: what may be tried again, and how often.
+
+use std::time::Duration;
+
+pub use crate::backoff::Backoff;
+use crate::units::Ratio;
+
+mod budget;
+mod decision;
+
+pub use budget::Budget;
+pub use decision::{Decision, Denied, Failure, Situation};
+
+/// A cluster's retry policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// All attempts, the first included; at least 1.
+    pub attempts: u32,
+    /// The failures that are tried again, where it is safe.
+    pub on: RetryOn,
+    /// The methods that may be repeated after bytes were sent.
+    pub methods: RepeatableMethods,
+    /// The methods that may be repeated after a timeout; never more than `methods`.
+    pub on_timeout: RepeatableMethods,
+    /// The gRPC status codes that are tried again.
+    pub grpc: Vec<GrpcCode>,
+    /// The largest request body that is kept for a repeat, in bytes.
+    pub replay_max: usize,
+    /// The wait before a node is tried a second time.
+    pub backoff: Backoff,
+    /// How many retries the cluster may see.
+    pub budget: BudgetParams,
+}
+
+/// The failures that are tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryOn {
+    /// No connection could be made.
+    pub connect: bool,
+    /// The connection broke before the response's head.
+    pub reset: bool,
+    /// An attempt timed out.
+    pub timeout: bool,
+    /// Response status codes, 5xx or 429, sorted.
+    pub statuses: Vec<u16>,
+}
+
+/// Methods that may be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RepeatableMethods {
+    /// None.
+    None,
+    /// GET, HEAD, OPTIONS and TRACE (RFC 9110 9.2.1).
+    Safe,
+    /// The safe ones, PUT and DELETE (RFC 9110 9.2.2).
+    Idempotent,
+}
+
+/// A gRPC status code, `0..=16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcCode(u8);
+
+impl GrpcCode {
+    /// The service is not there at the moment.
+    pub const UNAVAILABLE: Self = Self(14);
+
+    /// `code` when gRPC defines it.
+    pub fn new(code: u8) -> Option<Self> {
+        (code <= 16).then_some(Self(code))
+    }
+}
+
+/// A retry budget's parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BudgetParams {
+    /// Retries allowed per request.
+    pub ratio: Ratio,
+    /// Retries allowed per second whatever the load.
+    pub min_per_second: u32,
+    /// How much of the past is kept: the bucket holds this much of deposits and starts full.
+    pub window: Duration,
+}

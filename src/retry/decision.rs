@@ -1,0 +1,271 @@
+//! Pure: whether a failed attempt is followed by another, and where.
+//!
+//! Only facts come in and only a [`Decision`] goes out, so that every rule of what is safe to
+//! repeat is one table that tests walk.
+
+use http::Method;
+
+use super::{GrpcCode, Policy, RepeatableMethods};
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection was made: the node's application saw nothing.
+    Connect,
+    /// The node refused the request unprocessed (REFUSED_STREAM, above GOAWAY's last id; RFC 9113
+    /// 8.7), or the connection was closed before a byte of it was written.
+    Unsent,
+    /// The connection broke after bytes were written and before the response's head.
+    Reset {
+        /// Whether the connection had served before: the node may just have closed it as idle.
+        pooled: bool,
+    },
+    /// No response head came in time.
+    Timeout,
+    /// The node answered with this status code.
+    Status(u16),
+    /// The node answered with this gRPC status.
+    Grpc(GrpcCode),
+    /// The node answered with bytes that are no response.
+    Protocol,
+}
+
+/// What is known of the request when an attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// Whether the method, or an honoured idempotency key, allows a repeat after bytes were sent.
+    pub repeatable: RepeatableMethods,
+    /// Whether the body can be sent again from its first byte.
+    pub body_replayable: bool,
+    /// Attempts made so far, the failed one included.
+    pub attempts: u32,
+    /// Whether the deadline leaves time for another.
+    pub time_left: bool,
+    /// Whether another node may be tried.
+    pub next_node: bool,
+    /// Whether this node is the shard's only usable one.
+    pub only_node: bool,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The next node of the plan is tried at once.
+    NextNode,
+    /// The same node is tried once more after a back-off: it is the shard's only one.
+    SameNode,
+    /// The failure is the answer.
+    Stop(Denied),
+}
+
+/// Why a failure is not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The policy does not list this failure.
+    Policy,
+    /// The cluster's retry budget is spent.
+    Budget,
+    /// The method may not be repeated after this failure.
+    Method,
+    /// The body cannot be sent again.
+    Body,
+    /// No time is left.
+    Deadline,
+    /// No other node may be tried.
+    NoCandidate,
+    /// All attempts are made.
+    Attempts,
+}
+
+impl RepeatableMethods {
+    /// The narrowest class that `method` belongs to; `None` when it must not be repeated.
+    pub fn class_of(method: &Method) -> Self {
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => Self::Safe,
+            Method::PUT | Method::DELETE => Self::Idempotent,
+            _ => Self::None,
+        }
+    }
+
+    /// Whether these methods include the class `of` a request.
+    fn cover(self, of: Self) -> bool {
+        match (self, of) {
+            (_, Self::None) | (Self::None, _) => false,
+            (Self::Idempotent, _) => true,
+            (Self::Safe, of) => of == Self::Safe,
+        }
+    }
+}
+
+impl Policy {
+    /// What follows `failure` in `situation`; the budget is the caller's to ask.
+    pub fn decide(&self, failure: Failure, situation: &Situation) -> Decision {
+        let denied = |why| Decision::Stop(why);
+        if !self.lists(failure) {
+            return denied(Denied::Policy);
+        }
+        if situation.attempts >= self.attempts {
+            return denied(Denied::Attempts);
+        }
+        if !self.method_allows(failure, situation.repeatable) {
+            return denied(Denied::Method);
+        }
+        if !situation.body_replayable {
+            return denied(Denied::Body);
+        }
+        if !situation.time_left {
+            return denied(Denied::Deadline);
+        }
+        let stale = matches!(
+            failure,
+            Failure::Connect | Failure::Unsent | Failure::Reset { pooled: true }
+        );
+        match situation {
+            _ if situation.next_node => Decision::NextNode,
+            _ if situation.only_node && stale => Decision::SameNode,
+            _ => denied(Denied::NoCandidate),
+        }
+    }
+
+    fn lists(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Connect => self.on.connect,
+            // What certainly was not sent is repeated whatever the policy lists.
+            Failure::Unsent => true,
+            Failure::Reset { .. } => self.on.reset,
+            Failure::Timeout => self.on.timeout,
+            Failure::Status(code) => self.on.statuses.contains(&code),
+            Failure::Grpc(code) => self.grpc.contains(&code),
+            Failure::Protocol => false,
+        }
+    }
+
+    fn method_allows(&self, failure: Failure, of: RepeatableMethods) -> bool {
+        match failure {
+            Failure::Connect | Failure::Unsent => true,
+            Failure::Timeout => self.on_timeout.cover(of),
+            // The operator named the codes that say "not processed": gRPC has only POST.
+            Failure::Grpc(_) => true,
+            Failure::Reset { .. } | Failure::Status(_) | Failure::Protocol => {
+                self.methods.cover(of)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::retry::{BudgetParams, RetryOn};
+    use crate::units::Ratio;
+
+    fn policy() -> Policy {
+        Policy {
+            attempts: 3,
+            on: RetryOn {
+                connect: true,
+                reset: true,
+                timeout: true,
+                statuses: vec![502, 503, 504],
+            },
+            methods: RepeatableMethods::Idempotent,
+            on_timeout: RepeatableMethods::Safe,
+            grpc: vec![],
+            replay_max: 64 << 10,
+            backoff: Backoff {
+                base: Duration::from_millis(10),
+                max: Duration::from_millis(250),
+            },
+            budget: BudgetParams {
+                ratio: Ratio::percent(20),
+                min_per_second: 10,
+                window: Duration::from_secs(10),
+            },
+        }
+    }
+
+    fn situation(method: &Method) -> Situation {
+        Situation {
+            repeatable: RepeatableMethods::class_of(method),
+            body_replayable: true,
+            attempts: 1,
+            time_left: true,
+            next_node: true,
+            only_node: false,
+        }
+    }
+
+    const RESET: Failure = Failure::Reset { pooled: false };
+    const STALE: Failure = Failure::Reset { pooled: true };
+
+    #[test]
+    fn methods_decide_after_bytes_were_sent() {
+        use Decision::{NextNode, Stop};
+        let no = Stop(Denied::Method);
+        // Failure; then what follows it for GET, PUT and POST.
+        let table = [
+            (Failure::Connect, [NextNode, NextNode, NextNode]),
+            (Failure::Unsent, [NextNode, NextNode, NextNode]),
+            (RESET, [NextNode, NextNode, no]),
+            (Failure::Timeout, [NextNode, no, no]),
+            (Failure::Status(503), [NextNode, NextNode, no]),
+            (Failure::Status(500), [Stop(Denied::Policy); 3]),
+            (Failure::Protocol, [Stop(Denied::Policy); 3]),
+        ];
+        for (failure, expected) in table {
+            let methods = [Method::GET, Method::PUT, Method::POST];
+            let found = methods.map(|it| policy().decide(failure, &situation(&it)));
+            assert_eq!(found, expected, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn methods_none_still_repeats_what_was_not_sent() {
+        let mut policy = policy();
+        policy.methods = RepeatableMethods::None;
+        let get = situation(&Method::GET);
+        assert_eq!(policy.decide(RESET, &get), Decision::Stop(Denied::Method));
+        assert_eq!(policy.decide(Failure::Connect, &get), Decision::NextNode);
+    }
+
+    #[test]
+    fn a_listed_grpc_status_is_repeated_although_grpc_posts() {
+        let mut policy = policy();
+        let unavailable = Failure::Grpc(GrpcCode::UNAVAILABLE);
+        let post = situation(&Method::POST);
+        assert_eq!(policy.decide(unavailable, &post), Decision::Stop(Denied::Policy));
+        policy.grpc = vec![GrpcCode::UNAVAILABLE];
+        assert_eq!(policy.decide(unavailable, &post), Decision::NextNode);
+    }
+
+    #[test]
+    fn each_bound_denies_by_its_name() {
+        let get = situation(&Method::GET);
+        let cases = [
+            (Situation { attempts: 3, ..get }, Denied::Attempts),
+            (Situation { body_replayable: false, ..get }, Denied::Body),
+            (Situation { time_left: false, ..get }, Denied::Deadline),
+            (Situation { next_node: false, ..get }, Denied::NoCandidate),
+        ];
+        for (situation, why) in cases {
+            assert_eq!(policy().decide(RESET, &situation), Decision::Stop(why));
+        }
+    }
+
+    #[test]
+    fn the_only_node_is_tried_again_only_when_it_did_not_answer_at_all() {
+        let alone = Situation { next_node: false, only_node: true, ..situation(&Method::GET) };
+        for failure in [Failure::Connect, Failure::Unsent, STALE] {
+            assert_eq!(policy().decide(failure, &alone), Decision::SameNode);
+        }
+        for failure in [RESET, Failure::Timeout, Failure::Status(503)] {
+            assert_eq!(
+                policy().decide(failure, &alone),
+                Decision::Stop(Denied::NoCandidate)
+            );
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Pure: which route a request takes, and in which order its nodes are tried.
+
+use std::time::Duration;
+
+use crate::key::KeySpec;
+
+/// One route as the configuration gives it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The route's name, unique; a metric label.
+    pub name: String,
+    /// Which requests take it.
+    pub matcher: RouteMatch,
+    /// Where the key is.
+    pub key: KeySpec,
+    /// What happens to a request without a key.
+    pub on_missing_key: MissingKey,
+    /// The cluster that serves it.
+    pub cluster: String,
+    /// From the first byte of the request to the response's head, over all attempts and waits.
+    pub timeout: Duration,
+    /// How long no byte may move in a body or a stream.
+    pub idle_timeout: Duration,
+    /// Whether an `Idempotency-Key` header makes a request repeatable.
+    pub honour_idempotency_key: bool,
+}
+
+/// What happens to a request whose key is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MissingKey {
+    /// It is refused.
+    Reject,
+    /// Any node may serve it.
+    Spread,
+    /// It is placed as if this were its key.
+    Value(String),
+}
+
+/// The order in which the nodes of a shard are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// By rendezvous of key and node id: each key has its own first node.
+    #[default]
+    Key,
+    /// As written in the topology.
+    Order,
+}
+
+/// What happens when no node of the owning shard can serve a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenShardDown {
+    /// The request fails: no other shard has its data.
+    #[default]
+    Fail,
+    /// The next shards of the placement are tried, for caches.
+    NextShard,
+}
+
+/// Which requests take a route.
+#[derive(Clone, Debug, Default)]
+pub struct RouteMatch;

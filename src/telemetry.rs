@@ -1,0 +1,13 @@
+//! Counters that cost nothing to bump, and logs that do not block.
+//!
+//! A counter on the data path is a plain word that one thread owns; the threads' words lie side by
+//! side in a [`Striped`] and are added up when Prometheus asks. What is counted, and under which
+//! names, belongs to the modules that count.
+
+mod family;
+mod log;
+mod stripe;
+
+pub use family::Family;
+pub use log::{LogFormat, LogLevel, init as init_log};
+pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

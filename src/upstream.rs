@@ -1,0 +1,49 @@
+//! Connections to nodes: where a node is, the connections kept to it, and how an exchange failed.
+//!
+//! A pool belongs to one data thread and is never locked; only the counts that bound a node's
+//! connections over all threads are shared, as atomics of its [`Endpoint`]. What a failure means
+//! for the request is not decided here.
+
+use std::future::Future;
+use std::time::Duration;
+
+mod connect;
+mod endpoint;
+mod pool;
+
+pub use connect::ConnectError;
+pub use endpoint::{ConnectionCounters, Endpoint};
+pub use pool::{Http1Lease, Http2Lease, Pool};
+
+/// The protocol spoken to a cluster's nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2 for gRPC, HTTP/1.1 for the rest.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    H2,
+}
+
+/// The bounds of a node's connections, over all data threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolParams {
+    /// Connections in all.
+    pub max_connections: u32,
+    /// Idle connections kept.
+    pub max_idle: u32,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+}
+
+/// Runs what hyper spawns on the thread that asked for it.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
