@@ -4,4 +4,4 @@ mod listen;
 mod stream;
 
 pub use listen::{BindError, Listener, SharedListener};
-pub use stream::{Accepted, Stream};
+pub use stream::{Detached, Stream};

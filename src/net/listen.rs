@@ -2,15 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use super::stream::Accepted;
+use super::stream::Stream;
 use crate::topology::Address;
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`,
@@ -31,7 +28,12 @@ pub struct SharedListener {
 
 /// A listening socket registered with this thread's runtime.
 #[derive(Debug)]
-pub struct Listener(AsyncFd<Listening>);
+pub enum Listener {
+    /// On a TCP port.
+    Tcp(tokio::net::TcpListener),
+    /// On a Unix socket.
+    Unix(tokio::net::UnixListener),
+}
 
 #[derive(Debug)]
 enum Listening {
@@ -82,11 +84,14 @@ impl SharedListener {
 
     /// The same socket, registered with this thread's runtime.
     pub fn register(&self) -> io::Result<Listener> {
-        let socket = match &self.socket {
-            Listening::Tcp(socket) => Listening::Tcp(socket.try_clone()?),
-            Listening::Unix(socket) => Listening::Unix(socket.try_clone()?),
-        };
-        AsyncFd::register_with_interest(socket, Interest::READABLE).map(Listener)
+        match &self.socket {
+            Listening::Tcp(socket) => {
+                tokio::net::TcpListener::from_std(socket.try_clone()?).map(Listener::Tcp)
+            }
+            Listening::Unix(socket) => {
+                tokio::net::UnixListener::from_std(socket.try_clone()?).map(Listener::Unix)
+            }
+        }
     }
 }
 
@@ -147,39 +152,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 impl Listener {
     /// The next connection. Cancel-safe.
-    pub async fn accept(&self) -> io::Result<Accepted> {
-        self.0.async_io(Interest::READABLE, Listening::accept).await
-    }
-}
-
-impl Listening {
-    fn accept(&self) -> io::Result<Accepted> {
+    pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
-                let (socket, _) = listener.accept()?;
-                socket.set_nonblocking(true)?;
-                Ok(Accepted::Tcp(socket))
-            }
-            Self::Unix(listener) => {
-                let (socket, _) = listener.accept()?;
-                socket.set_nonblocking(true)?;
-                Ok(Accepted::Unix(socket))
-            }
+            Self::Tcp(listener) => Stream::from_tcp(listener.accept().await?.0),
+            Self::Unix(listener) => Ok(Stream::from_unix(listener.accept().await?.0)),
         }
-    }
-}
-
-impl AsFd for Listening {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
-impl AsRawFd for Listening {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
     }
 }

@@ -46,19 +46,24 @@ impl Stream {
 
     /// Connects to the Unix socket at `path`.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        let socket = UnixStream::connect(path).await?;
-        Ok(Self(Rc::new(Socket::Unix(socket))))
+        UnixStream::connect(path).await.map(Self::from_unix)
     }
 
     /// Takes over a socket that another thread accepted.
-    pub fn adopt(socket: Accepted) -> io::Result<Self> {
+    pub fn adopt(socket: Detached) -> io::Result<Self> {
         match socket {
-            Accepted::Tcp(socket) => Self::from_tcp(TcpStream::from_std(socket)?),
-            Accepted::Unix(socket) => {
-                let socket = UnixStream::from_std(socket)?;
-                Ok(Self(Rc::new(Socket::Unix(socket))))
-            }
+            Detached::Tcp(socket) => Self::from_tcp(TcpStream::from_std(socket)?),
+            Detached::Unix(socket) => UnixStream::from_std(socket).map(Self::from_unix),
         }
+    }
+
+    /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
+    /// of this stream is about.
+    pub fn detach(self) -> Option<io::Result<Detached>> {
+        Some(match Rc::into_inner(self.0)? {
+            Socket::Tcp(socket) => socket.into_std().map(Detached::Tcp),
+            Socket::Unix(socket) => socket.into_std().map(Detached::Unix),
+        })
     }
 
     /// The peer's address; `None` on a Unix socket.
@@ -87,7 +92,11 @@ impl Stream {
         }
     }
 
-    fn from_tcp(socket: TcpStream) -> io::Result<Self> {
+    pub(super) fn from_unix(socket: UnixStream) -> Self {
+        Self(Rc::new(Socket::Unix(socket)))
+    }
+
+    pub(super) fn from_tcp(socket: TcpStream) -> io::Result<Self> {
         // A proxy writes whole messages: waiting for an acknowledgement only delays their tails.
         socket.set_nodelay(true)?;
         Ok(Self(Rc::new(Socket::Tcp(socket))))
@@ -170,7 +179,7 @@ impl AsyncWrite for Stream {
 
 /// A connected socket on its way to the thread that will serve it.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum Detached {
     /// A TCP connection.
     Tcp(std::net::TcpStream),
     /// A Unix connection.
