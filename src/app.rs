@@ -1,1 +1,219 @@
-//! Composition: from a configuration to running threads.
+//! Composition: from a configuration to running threads, and down again.
+//!
+//! | thread | runs | stalls may be noticed by |
+//! |---|---|---|
+//! | `keyway-data-N` | listeners, clients, pools, attempts | the requests of that thread |
+//! | the main thread | file watch, writer, resolver, admin, signals | nobody's request |
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::cluster::{Command, Rejected, Reloads, SharedState, Writer};
+use crate::config::Config;
+use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
+use crate::net::{BindError, SharedListener};
+use crate::proxy::{DataThread, Fleet, Surroundings};
+use crate::topology::Address;
+
+mod resolve;
+
+/// How often it is looked whether the drain has nothing left to wait for.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How long the data threads may take to end once their connections are cut.
+const ENDING: Duration = Duration::from_millis(300);
+
+/// A keyway that serves.
+#[derive(Debug)]
+pub struct App {
+    /// The state.
+    pub shared: Arc<SharedState>,
+    /// The writer's mailbox.
+    pub commands: mpsc::Sender<Command>,
+    /// How reloads went.
+    pub reloads: Arc<Reloads>,
+    /// The data threads.
+    pub fleet: Arc<Fleet>,
+    /// How far it is on its way down.
+    pub drain: DrainWatch,
+    /// When it began.
+    pub started: Instant,
+    listeners: Vec<(String, Address)>,
+    trigger: DrainTrigger,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why keyway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The first state cannot be built.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// A thread cannot be started.
+    #[error("a data thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+impl App {
+    /// Binds the listeners, builds the first state and starts the threads, the writer and the
+    /// resolver. Must be called on a runtime, where the writer and the resolver live.
+    ///
+    /// # Errors
+    /// When any of it fails; nothing is left running then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let Config { process, desired } = config;
+        let threads = process.threads.get();
+        let bind = |it: &crate::config::Listener| SharedListener::bind(&it.name, &it.address);
+        let listeners = process
+            .listeners
+            .iter()
+            .map(bind)
+            .collect::<Result<Vec<_>, _>>()?;
+        let bound = listeners
+            .iter()
+            .map(|it| (it.name().to_owned(), it.address().clone()));
+        let bound: Vec<_> = bound.collect();
+        let reloads = Arc::new(Reloads::default());
+        let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
+        let shared = writer.shared();
+        let (trigger, drain) = drain::channel();
+        let (fleet, data) = Fleet::new(threads);
+        let surroundings = Surroundings {
+            fleet: Arc::clone(&fleet),
+            shared: Arc::clone(&shared),
+            listeners: Arc::new(listeners),
+            pseudonym: pseudonym().into(),
+            drain: drain.clone(),
+            started,
+        };
+        let spawn = |(index, thread)| spawn(index, thread, surroundings.clone());
+        let threads = data
+            .into_iter()
+            .enumerate()
+            .map(spawn)
+            .collect::<io::Result<Vec<_>>>();
+        let threads = threads.map_err(StartError::Thread)?;
+        tokio::spawn(writer.run());
+        tokio::spawn(resolve::run(Arc::clone(&shared)));
+        for (name, address) in &bound {
+            info!(listener = name, %address, "listening");
+        }
+        Ok(Self {
+            shared,
+            commands,
+            reloads,
+            fleet,
+            drain,
+            started,
+            listeners: bound,
+            trigger,
+            threads,
+        })
+    }
+
+    /// The bound address of the listener `name`.
+    pub fn address(&self, name: &str) -> Option<&Address> {
+        self.listeners
+            .iter()
+            .find(|it| it.0 == name)
+            .map(|it| &it.1)
+    }
+
+    /// The bound socket address of the only, or first, TCP listener.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        let texts = self
+            .listeners
+            .iter()
+            .map(|(_, address)| address.to_string());
+        texts.filter_map(|it| it.parse().ok()).next()
+    }
+
+    /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending
+    /// early when no connection is left; then what is left is cut. `hurry` ends it at once.
+    pub async fn drain(self, hurry: impl Future<Output = ()>) {
+        let (pre_drain, drain_timeout) = {
+            let desired = &self.shared.load().desired;
+            (desired.pre_drain, desired.drain_timeout)
+        };
+        let gently = async {
+            info!(?pre_drain, "draining: unready, still accepting");
+            self.trigger.advance(Phase::PreDrain);
+            let _early = timeout(pre_drain, self.idle()).await.is_ok();
+            info!(?drain_timeout, "draining: accepting nothing more");
+            self.trigger.advance(Phase::Draining);
+            timeout(drain_timeout, self.idle()).await.is_ok()
+        };
+        let drained = tokio::select! {
+            drained = gently => drained,
+            () = hurry => false,
+        };
+        let left = self.fleet.open_connections();
+        self.trigger.advance(Phase::Over);
+        if drained {
+            info!("drained: no connection is left");
+        } else {
+            warn!(connections = left, "drained: what was left is cut");
+        }
+        self.join().await;
+    }
+
+    /// Ready when no client's connection is left.
+    async fn idle(&self) {
+        while self.fleet.open_connections() > 0 {
+            sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    async fn join(self) {
+        let ended = async {
+            while self.threads.iter().any(|it| !it.is_finished()) {
+                sleep(DRAIN_LOOK / 4).await;
+            }
+        };
+        if timeout(ENDING, ended).await.is_err() {
+            warn!("a data thread did not end");
+        }
+    }
+}
+
+/// Runs one data thread to its end.
+fn spawn(
+    index: usize,
+    thread: DataThread,
+    surroundings: Surroundings,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let run = move || {
+        let ended = LocalSet::new().block_on(&runtime, thread.run(surroundings));
+        if let Err(error) = ended {
+            error!(%error, "a data thread cannot serve");
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("keyway-data-{index}"))
+        .spawn(run)
+}
+
+/// The name of this process in Via: `keyway-` and 64 random bits, so that only this very process
+/// takes a request for its own (RFC 9110 7.6.3 allows any pseudonym).
+fn pseudonym() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!(
+        "keyway-{:016x}",
+        RandomState::new().hash_one(std::process::id())
+    )
+}

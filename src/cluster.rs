@@ -1,3 +1,19 @@
 //! The live state: what was configured, what was observed, and the one writer of both.
+//!
+//! Desired state is immutable and swapped whole ([`State`]); observed state lives in [`Node`]s,
+//! which are carried from state to state. Only the [`Writer`] makes a new state, and
+//! [`reconcile`] is all that decides whether it may.
 
+pub mod counters;
 pub mod desired;
+mod node;
+mod pick;
+mod reconcile;
+mod state;
+mod writer;
+
+pub use node::Node;
+pub use pick::{ATTEMPTS_MAX, Pick, Reach, Target};
+pub use reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
+pub use state::{Cluster, Replica, RouteEntry, Shard, SharedState, State};
+pub use writer::{Applied, Command, CommandError, Reloads, Writer};

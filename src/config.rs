@@ -1,10 +1,34 @@
 //! The two files: read, expanded, parsed into types that need no further checks.
+//!
+//! A file becomes a tree that knows its lines ([`document`]), the tree becomes the file's types
+//! with every problem collected ([`decode`]), those become the domain's types, and both files
+//! together a [`Config`]. A file is right as a whole or changes nothing. What follows the files
+//! while keyway runs is the [`Watcher`].
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use schemars::schema_for;
+
 use crate::cluster::desired::Desired;
 use crate::topology::Address;
+
+mod assemble;
+mod cluster;
+mod decode;
+mod document;
+mod keyway;
+mod load;
+mod place;
+mod problem;
+mod scalar;
+mod topology;
+mod watch;
+
+pub use assemble::{Overrides, parse_listen_address};
+pub use load::{LoadError, Loader, Snapshot, is_topology, read_topology};
+pub use problem::{Problem, Problems};
+pub use watch::{ReloadError, ReloadRequest, Watcher};
 
 /// What both files say, split by what a reload covers.
 #[derive(Clone, Debug)]
@@ -20,8 +44,8 @@ pub struct Config {
 pub struct Process {
     /// The listeners, at least one, names unique.
     pub listeners: Vec<Listener>,
-    /// Where the admin server listens; `None` when it is switched off.
-    pub admin: Option<Address>,
+    /// Where the admin server listens.
+    pub admin: Address,
     /// The number of data threads.
     pub threads: NonZeroUsize,
     /// The topology file's path, relative paths resolved against keyway.yaml's folder.
@@ -36,3 +60,16 @@ pub struct Listener {
     /// Where it listens.
     pub address: Address,
 }
+
+/// The JSON Schema of keyway.yaml.
+pub fn keyway_schema() -> serde_json::Value {
+    schema_for!(keyway::KeywayFile).to_value()
+}
+
+/// The JSON Schema of topology.yaml.
+pub fn topology_schema() -> serde_json::Value {
+    schema_for!(topology::TopologyFile).to_value()
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,11 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, Method};
 
+mod pattern;
+
+pub use pattern::{CAPTURES_MAX, Captures, PathPattern, PatternError};
+pub(crate) use pattern::{Segment, segments};
+
 /// A request's head, borrowed from wherever the protocol keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod telemetry;
 
 // Domain: pure, no I/O, no clock.
+pub mod reason;
 pub mod head;
 pub mod placement;
 pub mod key;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `keyway` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyway::cli::main()
+}

@@ -1,1 +1,21 @@
-//! proxy
+//! The data path: from a client's connection to a node's response and back.
+//!
+//! A request's way runs downhill and once: [`connection`] reads it, [`dispatch`] finds route, key
+//! and shard, [`forward`] holds the whole failover, [`attempt`] is one try at one node, and
+//! [`body`] streams the response back, holding everything that must see its true end.
+//!
+//! A request lives and dies on one data thread. It sees one state from its first line to its last.
+
+mod access_log;
+mod answer;
+mod attempt;
+mod body;
+mod connection;
+mod dispatch;
+mod fields;
+mod forward;
+mod outcome;
+mod request;
+mod thread;
+
+pub use thread::{DataThread, Fleet, Surroundings, ThreadPort};

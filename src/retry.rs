@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 pub use crate::backoff::Backoff;
 use crate::units::Ratio;
 
@@ -32,6 +35,28 @@ pub struct Policy {
     pub budget: BudgetParams,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            on: RetryOn::default(),
+            methods: RepeatableMethods::Idempotent,
+            on_timeout: RepeatableMethods::Safe,
+            grpc: Vec::new(),
+            replay_max: 64 << 10,
+            backoff: Backoff {
+                base: Duration::from_millis(10),
+                max: Duration::from_millis(250),
+            },
+            budget: BudgetParams {
+                ratio: Ratio::percent(20),
+                min_per_second: 10,
+                window: Duration::from_secs(10),
+            },
+        }
+    }
+}
+
 /// The failures that are tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOn {
@@ -45,8 +70,21 @@ pub struct RetryOn {
     pub statuses: Vec<u16>,
 }
 
+impl Default for RetryOn {
+    fn default() -> Self {
+        let statuses = vec![502, 503, 504];
+        Self {
+            connect: true,
+            reset: true,
+            timeout: true,
+            statuses,
+        }
+    }
+}
+
 /// Methods that may be repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum RepeatableMethods {
     /// None.
     None,
@@ -63,6 +101,27 @@ pub struct GrpcCode(u8);
 impl GrpcCode {
     /// The service is not there at the moment.
     pub const UNAVAILABLE: Self = Self(14);
+
+    /// The codes' names, in the order of their numbers (gRPC, "Status codes and their use").
+    pub const NAMES: [&str; 17] = [
+        "ok",
+        "cancelled",
+        "unknown",
+        "invalid_argument",
+        "deadline_exceeded",
+        "not_found",
+        "already_exists",
+        "permission_denied",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+        "unimplemented",
+        "internal",
+        "unavailable",
+        "data_loss",
+        "unauthenticated",
+    ];
 
     /// `code` when gRPC defines it.
     pub fn new(code: u8) -> Option<Self> {

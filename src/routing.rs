@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use crate::head::{Captures, PathPattern};
 use crate::key::KeySpec;
+
+mod order;
+mod table;
+
+pub use order::{NODES_PER_SHARD_MAX, NodeSeed, Order};
+pub use table::{RouteMatch, RouteTable};
 
 /// One route as the configuration gives it.
 #[derive(Clone, Debug)]
@@ -36,8 +46,20 @@ pub enum MissingKey {
     Value(String),
 }
 
+impl MissingKey {
+    /// The value of the `policy` label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Spread => "spread",
+            Self::Value(_) => "value",
+        }
+    }
+}
+
 /// The order in which the nodes of a shard are tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Prefer {
     /// By rendezvous of key and node id: each key has its own first node.
     #[default]
@@ -47,7 +69,8 @@ pub enum Prefer {
 }
 
 /// What happens when no node of the owning shard can serve a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenShardDown {
     /// The request fails: no other shard has its data.
     #[default]
@@ -55,7 +78,3 @@ pub enum WhenShardDown {
     /// The next shards of the placement are tried, for caches.
     NextShard,
 }
-
-/// Which requests take a route.
-#[derive(Clone, Debug, Default)]
-pub struct RouteMatch;

@@ -8,7 +8,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::placement::{Algorithm, Replication};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::placement::{Algorithm, Member, Placement, PlacementError, Replication};
 
 /// A whole topology file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +35,27 @@ pub struct ClusterTopology {
     pub shards: Vec<Shard>,
     /// Whole keys that are placed by hand, as indices into `shards`.
     pub pins: HashMap<String, usize>,
+}
+
+impl ClusterTopology {
+    /// The shards as the placement sees them, in their order.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |shard: &Shard| Member {
+            name: shard.name.clone(),
+            weight: shard.weight,
+            hash_key: shard.hash_key.clone(),
+            zone: shard.nodes.first().and_then(|it| it.zone.clone()),
+        };
+        self.shards.iter().map(member).collect()
+    }
+
+    /// Builds the placement of keys over the shards.
+    ///
+    /// # Errors
+    /// When the members do not fit the algorithm.
+    pub fn place(&self) -> Result<Placement, PlacementError> {
+        Placement::build(self.algorithm, &self.members(), self.replication)
+    }
 }
 
 /// A named set of nodes that hold the same keys.
@@ -61,7 +85,8 @@ pub struct NodeSpec {
 }
 
 /// Whether a node takes new requests, as the file says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Lifecycle {
     /// It does.
     #[default]
@@ -115,7 +140,10 @@ impl Address {
         };
         let named = bare.is_some() || is_host_name(host);
         match port.parse() {
-            Ok(port) if named => Ok(Self::Tcp { host: host.to_owned(), port }),
+            Ok(port) if named => Ok(Self::Tcp {
+                host: host.to_owned(),
+                port,
+            }),
             _ => Err(error()),
         }
     }
@@ -148,14 +176,21 @@ mod tests {
 
     #[test]
     fn addresses_print_as_written() {
-        for text in ["10.0.0.1:80", "[::1]:8080", "node-1.svc:9", "unix:/run/a.sock"] {
+        for text in [
+            "10.0.0.1:80",
+            "[::1]:8080",
+            "node-1.svc:9",
+            "unix:/run/a.sock",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn refuses_what_is_no_address() {
-        for text in ["", "10.0.0.1", ":80", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "unix:x"] {
+        for text in [
+            "", "10.0.0.1", ":80", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "unix:x",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

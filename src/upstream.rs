@@ -7,6 +7,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 mod connect;
 mod endpoint;
 mod pool;
@@ -16,7 +19,8 @@ pub use endpoint::{ConnectionCounters, Endpoint};
 pub use pool::{Http1Lease, Http2Lease, Pool};
 
 /// The protocol spoken to a cluster's nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/2 for gRPC, HTTP/1.1 for the rest.
     #[default]
@@ -36,6 +40,17 @@ pub struct PoolParams {
     pub max_idle: u32,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+}
+
+impl Default for PoolParams {
+    fn default() -> Self {
+        let idle_timeout = Duration::from_secs(30);
+        Self {
+            max_connections: 256,
+            max_idle: 32,
+            idle_timeout,
+        }
+    }
 }
 
 /// Runs what hyper spawns on the thread that asked for it.

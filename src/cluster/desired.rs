@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::retry::Policy;
 use crate::routing::{Prefer, Route, WhenShardDown};
 use crate::topology::Topology;
@@ -26,6 +29,24 @@ pub struct Desired {
     pub drain_timeout: Duration,
     /// What is logged of each request.
     pub access_log: AccessLog,
+    /// Both files as an operator may see them: `${NAME}`s stay names, for what they stand for may
+    /// be secret.
+    pub shown: serde_json::Value,
+}
+
+impl Default for Desired {
+    fn default() -> Self {
+        Self {
+            routes: Vec::new(),
+            clusters: BTreeMap::new(),
+            topology: Topology::default(),
+            zone: String::new(),
+            pre_drain: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(20),
+            access_log: AccessLog::default(),
+            shown: serde_json::Value::Null,
+        }
+    }
 }
 
 /// How to talk to a cluster.
@@ -53,6 +74,23 @@ pub struct ClusterParams {
     pub annotate: Annotate,
 }
 
+impl Default for ClusterParams {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            authority: Authority::default(),
+            connect_timeout: Duration::from_millis(250),
+            attempt_timeout: Duration::from_secs(2),
+            retry: Policy::default(),
+            pool: PoolParams::default(),
+            prefer: Prefer::default(),
+            when_shard_down: WhenShardDown::default(),
+            max_moved: Ratio::ALL,
+            annotate: Annotate::default(),
+        }
+    }
+}
+
 /// What nodes see as Host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Authority {
@@ -75,7 +113,8 @@ pub struct Annotate {
 }
 
 /// One fact about a request's routing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Annotation {
     /// The shard's name.
     Shard,
@@ -88,7 +127,8 @@ pub enum Annotation {
 }
 
 /// What is logged of each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AccessLog {
     /// Nothing.
     #[default]

@@ -69,7 +69,11 @@ impl SharedListener {
             address: address.clone(),
             source,
         })?;
-        Ok(Self { name: name.to_owned(), address, socket })
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            socket,
+        })
     }
 
     /// The listener's name.
@@ -111,7 +115,10 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<(Listening, Address)> {
         match listen_tcp(address) {
             Ok(socket) => {
                 let port = socket.local_addr()?.port();
-                let address = Address::Tcp { host: host.to_owned(), port };
+                let address = Address::Tcp {
+                    host: host.to_owned(),
+                    port,
+                };
                 return Ok((Listening::Tcp(socket), address));
             }
             Err(error) => last = error,

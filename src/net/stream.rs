@@ -86,7 +86,8 @@ impl Stream {
 
     /// Makes the coming close a reset, so that the peer cannot take the end for a clean one.
     pub fn reset_on_close(&self) {
-        let linger = either!(self, socket => SockRef::from(socket).set_linger(Some(Duration::ZERO)));
+        let linger =
+            either!(self, socket => SockRef::from(socket).set_linger(Some(Duration::ZERO)));
         if let Err(error) = linger {
             tracing::debug!(%error, "a broken response ends with a plain close");
         }
@@ -145,9 +146,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_io(cx, Interest::WRITABLE, |stream| {
-            either!(stream, socket => socket.try_write(buf))
-        })
+        self.poll_io(
+            cx,
+            Interest::WRITABLE,
+            |stream| either!(stream, socket => socket.try_write(buf)),
+        )
     }
 
     fn poll_write_vectored(
@@ -155,9 +158,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_io(cx, Interest::WRITABLE, |stream| {
-            either!(stream, socket => socket.try_write_vectored(bufs))
-        })
+        self.poll_io(
+            cx,
+            Interest::WRITABLE,
+            |stream| either!(stream, socket => socket.try_write_vectored(bufs)),
+        )
     }
 
     fn is_write_vectored(&self) -> bool {

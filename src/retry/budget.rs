@@ -60,9 +60,14 @@ impl Budget {
         let window = self.params.window.as_secs_f64();
         let made = requests.saturating_sub(self.seen) as f64;
         let kept = (1.0 - elapsed / window).max(0.0);
-        let made_in_window = if elapsed > window { made * window / elapsed } else { made };
+        let made_in_window = if elapsed > window {
+            made * window / elapsed
+        } else {
+            made
+        };
         self.recent = self.recent * kept + made_in_window;
-        let deposits = made * self.params.ratio.as_f64() + elapsed * f64::from(self.params.min_per_second);
+        let deposits =
+            made * self.params.ratio.as_f64() + elapsed * f64::from(self.params.min_per_second);
         self.balance = (self.balance + deposits).min(self.capacity());
         (self.seen, self.at) = (requests, now);
     }
@@ -86,7 +91,9 @@ mod tests {
     };
 
     fn granted(budget: &mut Budget, requests: u64, now: Duration, tries: usize) -> usize {
-        (0..tries).filter(|_| budget.withdraw(requests, now)).count()
+        (0..tries)
+            .filter(|_| budget.withdraw(requests, now))
+            .count()
     }
 
     #[test]
@@ -113,9 +120,15 @@ mod tests {
     fn holds_no_more_than_a_window() {
         let mut budget = Budget::new(PARAMS, 0, Duration::ZERO);
         // 100 000 requests in 100 s are 10 000 a window: 2000 by ratio and 100 by time.
-        assert_eq!(granted(&mut budget, 100_000, Duration::from_secs(100), 9000), 2100);
+        assert_eq!(
+            granted(&mut budget, 100_000, Duration::from_secs(100), 9000),
+            2100
+        );
         // An idle hour later only the minimum is left.
-        assert_eq!(granted(&mut budget, 100_000, Duration::from_secs(3700), 9000), 100);
+        assert_eq!(
+            granted(&mut budget, 100_000, Duration::from_secs(3700), 9000),
+            100
+        );
     }
 
     #[test]
@@ -133,7 +146,10 @@ mod tests {
     #[test]
     fn a_smaller_budget_takes_the_surplus_away() {
         let mut budget = Budget::new(PARAMS, 0, Duration::ZERO);
-        budget.reconfigure(BudgetParams { min_per_second: 1, ..PARAMS });
+        budget.reconfigure(BudgetParams {
+            min_per_second: 1,
+            ..PARAMS
+        });
         assert_eq!(granted(&mut budget, 0, Duration::ZERO, 500), 10);
     }
 }

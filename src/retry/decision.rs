@@ -43,7 +43,7 @@ pub struct Situation {
     pub time_left: bool,
     /// Whether another node may be tried.
     pub next_node: bool,
-    /// Whether this node is the shard's only usable one.
+    /// Whether this node was the shard's only usable one when it was picked.
     pub only_node: bool,
 }
 
@@ -116,13 +116,12 @@ impl Policy {
         if !situation.time_left {
             return denied(Denied::Deadline);
         }
-        let stale = matches!(
-            failure,
-            Failure::Connect | Failure::Unsent | Failure::Reset { pooled: true }
-        );
+        // The only usable node closed an idle connection: it is well, whatever the others are.
+        let stale = matches!(failure, Failure::Unsent | Failure::Reset { pooled: true });
         match situation {
+            _ if stale && situation.only_node => Decision::SameNode,
             _ if situation.next_node => Decision::NextNode,
-            _ if situation.only_node && stale => Decision::SameNode,
+            _ if failure == Failure::Connect && situation.only_node => Decision::SameNode,
             _ => denied(Denied::NoCandidate),
         }
     }
@@ -155,36 +154,10 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::backoff::Backoff;
-    use crate::retry::{BudgetParams, RetryOn};
-    use crate::units::Ratio;
 
     fn policy() -> Policy {
-        Policy {
-            attempts: 3,
-            on: RetryOn {
-                connect: true,
-                reset: true,
-                timeout: true,
-                statuses: vec![502, 503, 504],
-            },
-            methods: RepeatableMethods::Idempotent,
-            on_timeout: RepeatableMethods::Safe,
-            grpc: vec![],
-            replay_max: 64 << 10,
-            backoff: Backoff {
-                base: Duration::from_millis(10),
-                max: Duration::from_millis(250),
-            },
-            budget: BudgetParams {
-                ratio: Ratio::percent(20),
-                min_per_second: 10,
-                window: Duration::from_secs(10),
-            },
-        }
+        Policy::default()
     }
 
     fn situation(method: &Method) -> Situation {
@@ -236,7 +209,10 @@ mod tests {
         let mut policy = policy();
         let unavailable = Failure::Grpc(GrpcCode::UNAVAILABLE);
         let post = situation(&Method::POST);
-        assert_eq!(policy.decide(unavailable, &post), Decision::Stop(Denied::Policy));
+        assert_eq!(
+            policy.decide(unavailable, &post),
+            Decision::Stop(Denied::Policy)
+        );
         policy.grpc = vec![GrpcCode::UNAVAILABLE];
         assert_eq!(policy.decide(unavailable, &post), Decision::NextNode);
     }
@@ -246,9 +222,27 @@ mod tests {
         let get = situation(&Method::GET);
         let cases = [
             (Situation { attempts: 3, ..get }, Denied::Attempts),
-            (Situation { body_replayable: false, ..get }, Denied::Body),
-            (Situation { time_left: false, ..get }, Denied::Deadline),
-            (Situation { next_node: false, ..get }, Denied::NoCandidate),
+            (
+                Situation {
+                    body_replayable: false,
+                    ..get
+                },
+                Denied::Body,
+            ),
+            (
+                Situation {
+                    time_left: false,
+                    ..get
+                },
+                Denied::Deadline,
+            ),
+            (
+                Situation {
+                    next_node: false,
+                    ..get
+                },
+                Denied::NoCandidate,
+            ),
         ];
         for (situation, why) in cases {
             assert_eq!(policy().decide(RESET, &situation), Decision::Stop(why));
@@ -256,8 +250,28 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_neighbour_is_not_preferred_to_the_only_usable_node() {
+        let beside_a_suspect = Situation {
+            only_node: true,
+            ..situation(&Method::GET)
+        };
+        assert_eq!(
+            policy().decide(STALE, &beside_a_suspect),
+            Decision::SameNode
+        );
+        assert_eq!(
+            policy().decide(Failure::Connect, &beside_a_suspect),
+            Decision::NextNode
+        );
+    }
+
+    #[test]
     fn the_only_node_is_tried_again_only_when_it_did_not_answer_at_all() {
-        let alone = Situation { next_node: false, only_node: true, ..situation(&Method::GET) };
+        let alone = Situation {
+            next_node: false,
+            only_node: true,
+            ..situation(&Method::GET)
+        };
         for failure in [Failure::Connect, Failure::Unsent, STALE] {
             assert_eq!(policy().decide(failure, &alone), Decision::SameNode);
         }

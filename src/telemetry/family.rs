@@ -43,7 +43,10 @@ impl Family {
     }
 
     /// Adds a counter's sample.
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus' samples are doubles")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "Prometheus' samples are doubles"
+    )]
     pub fn count(&mut self, values: &[&str], count: u64) {
         self.sample(values, count as f64);
     }
@@ -95,7 +98,10 @@ impl Family {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' samples are doubles")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus' samples are doubles"
+)]
 fn cumulate(counts: &[u64], sum_ns: u64) -> proto::Histogram {
     let mut total = 0;
     let bucket = |(count, bound): (&u64, &f64)| {

@@ -18,7 +18,11 @@ pub enum LogFormat {
 impl LogFormat {
     /// Text when standard error is a terminal, JSON when something collects it.
     pub fn detect() -> Self {
-        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
+        if io::stderr().is_terminal() {
+            Self::Text
+        } else {
+            Self::Json
+        }
     }
 }
 
@@ -32,8 +36,9 @@ impl LogLevel {
     /// # Errors
     /// When `filter` is not one, in words for whoever sent it.
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let filter = EnvFilter::try_new(filter.trim())
-            .map_err(|error| format!("expected a level or directives, found {filter:?}: {error}"))?;
+        let filter = EnvFilter::try_new(filter.trim()).map_err(|error| {
+            format!("expected a level or directives, found {filter:?}: {error}")
+        })?;
         self.0.reload(filter).map_err(|error| error.to_string())
     }
 }
@@ -51,4 +56,13 @@ pub fn init(format: LogFormat) -> Result<LogLevel, TryInitError> {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(LogLevel(handle))
+}
+
+/// The wall-clock time for a log line, as RFC 3339 in UTC with milliseconds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "log lines carry wall-clock times"
+)]
+pub fn timestamp() -> String {
+    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }

@@ -55,8 +55,14 @@ pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Stre
     match timeout(limit, connect_any(endpoint)).await {
         Ok(Ok(Some(stream))) => Ok(stream),
         Ok(Ok(None)) => Err(ConnectError::Unresolved(address())),
-        Ok(Err(source)) => Err(ConnectError::Refused { address: address(), source }),
-        Err(_elapsed) => Err(ConnectError::TimedOut { address: address(), limit }),
+        Ok(Err(source)) => Err(ConnectError::Refused {
+            address: address(),
+            source,
+        }),
+        Err(_elapsed) => Err(ConnectError::TimedOut {
+            address: address(),
+            limit,
+        }),
     }
 }
 

@@ -103,7 +103,10 @@ impl Endpoint {
     pub(super) fn slot(self: &Arc<Self>, kind: SlotKind, max: u32) -> Option<Slot> {
         let taken = self.count(kind).fetch_add(1, Relaxed);
         // Made before the check, so that a refused place is given back by the same drop.
-        let slot = Slot { endpoint: Arc::clone(self), kind };
+        let slot = Slot {
+            endpoint: Arc::clone(self),
+            kind,
+        };
         (taken < max).then_some(slot)
     }
 

@@ -168,13 +168,19 @@ where
         let mut kept = self.0.http2.lock().await;
         if let Some(sender) = kept.as_ref().filter(|it| !it.is_closed()) {
             let sender = sender.clone();
-            return Ok(Http2Lease { sender, pooled: true });
+            return Ok(Http2Lease {
+                sender,
+                pooled: true,
+            });
         }
         let sender = self.connect_http2().await?;
         if self.0.keeps.get() {
             *kept = Some(sender.clone());
         }
-        Ok(Http2Lease { sender, pooled: false })
+        Ok(Http2Lease {
+            sender,
+            pooled: false,
+        })
     }
 
     /// Closes what is idle for too long or was closed by the node.
@@ -239,7 +245,11 @@ where
 
     fn lease(&self, connection: Http1<B>, pooled: bool) -> Http1Lease<B> {
         let pool = Rc::clone(&self.0);
-        Http1Lease { connection, pool, pooled }
+        Http1Lease {
+            connection,
+            pool,
+            pooled,
+        }
     }
 
     fn handshake_error(&self, source: hyper::Error) -> ConnectError {
@@ -288,7 +298,11 @@ impl<B> Inner<B> {
         }
         if let Some(slot) = self.endpoint.slot(SlotKind::Idle, max) {
             let since = Instant::now();
-            self.idle.borrow_mut().push(Idle { connection, since, _slot: slot });
+            self.idle.borrow_mut().push(Idle {
+                connection,
+                since,
+                _slot: slot,
+            });
         }
     }
 }

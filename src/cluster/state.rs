@@ -1,0 +1,157 @@
+//! The one swapped state: everything that a request needs to know, as of one moment.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+
+use super::counters::{ClusterCounters, RouteCounters, ShardCounters};
+use super::desired::{AccessLog, ClusterParams, Desired};
+use super::node::Node;
+use crate::placement::Placement;
+use crate::retry::Budget;
+use crate::routing::{NodeSeed, Route, RouteTable};
+use crate::telemetry::Striped;
+use crate::topology::Lifecycle;
+use crate::upstream::ConnectionCounters;
+
+/// What both files said when they were last accepted, ready to serve by.
+#[derive(Debug)]
+pub struct State {
+    /// The number of the state, from 1; it grows with each accepted change.
+    pub generation: u64,
+    /// Finds a request's route.
+    pub table: RouteTable,
+    /// The routes, in the order of the table's indices.
+    pub routes: Vec<RouteEntry>,
+    /// The clusters that the topology names, by name.
+    pub clusters: Vec<Cluster>,
+    /// The counters of requests that took no route.
+    pub unrouted: Arc<Striped<RouteCounters>>,
+    /// What the files asked for.
+    pub desired: Desired,
+}
+
+/// A route with what it resolved to.
+#[derive(Debug)]
+pub struct RouteEntry {
+    /// The route as configured.
+    pub route: Route,
+    /// The place of its cluster in [`State::clusters`].
+    pub cluster: usize,
+    /// Its counters.
+    pub counters: Arc<Striped<RouteCounters>>,
+}
+
+/// A cluster with its placement, its shards and what is counted of it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// How to talk to it.
+    pub params: ClusterParams,
+    /// Which shard owns a key; members are the shards, in their order.
+    pub placement: Arc<Placement>,
+    /// Keys placed by hand, as places in `shards`.
+    pub pins: HashMap<Box<[u8]>, usize>,
+    /// The shards, in the order of the topology.
+    pub shards: Vec<Shard>,
+    /// Its counters.
+    pub counters: Arc<Striped<ClusterCounters>>,
+    /// The counters of the connections to its nodes.
+    pub connections: Arc<Striped<ConnectionCounters>>,
+    /// How many retries it may see. Locked only when something failed and wants a retry.
+    pub budget: Arc<Mutex<Budget>>,
+}
+
+/// A shard with its nodes.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its name.
+    pub name: String,
+    /// Its nodes, in the order written.
+    pub replicas: Vec<Replica>,
+    /// What orders the nodes for a key, beside `replicas`.
+    pub seeds: Vec<NodeSeed>,
+    /// Its counters.
+    pub counters: Arc<Striped<ShardCounters>>,
+}
+
+/// A node in its place in the topology.
+#[derive(Debug)]
+pub struct Replica {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its number over all clusters of the state: the place of its pool on each thread.
+    pub slot: usize,
+    /// The zone it runs in.
+    pub zone: Option<String>,
+    /// Whether the topology lets it take new requests.
+    pub lifecycle: Lifecycle,
+}
+
+impl Replica {
+    /// Whether it takes new requests.
+    pub fn is_active(&self) -> bool {
+        self.lifecycle == Lifecycle::Active && !self.node.is_drained()
+    }
+}
+
+impl State {
+    /// Every node of every cluster, in the order of their slots.
+    pub fn replicas(&self) -> impl Iterator<Item = (&Cluster, &Shard, &Replica)> {
+        self.clusters.iter().flat_map(|cluster| {
+            let shards = cluster.shards.iter();
+            shards.flat_map(move |shard| shard.replicas.iter().map(move |it| (cluster, shard, it)))
+        })
+    }
+
+    /// Whether a line is logged of each request.
+    pub fn logs_access(&self) -> bool {
+        self.desired.access_log != AccessLog::Off
+    }
+
+    /// The cluster of that name.
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|it| it.name == name)
+    }
+}
+
+/// The place where the state is swapped.
+///
+/// Data threads keep what they loaded until [`generation`](Self::generation) moves on, so that a
+/// request costs one load of a word that rarely changes.
+#[derive(Debug)]
+pub struct SharedState {
+    generation: AtomicU64,
+    current: ArcSwap<State>,
+}
+
+impl SharedState {
+    /// A place holding `state`.
+    pub fn new(state: State) -> Self {
+        Self {
+            generation: AtomicU64::new(state.generation),
+            current: ArcSwap::from_pointee(state),
+        }
+    }
+
+    /// The generation of the newest state.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The newest state.
+    pub fn load(&self) -> Arc<State> {
+        self.current.load_full()
+    }
+
+    /// Swaps in `state`; only the writer may.
+    pub(super) fn store(&self, state: State) {
+        let generation = state.generation;
+        self.current.store(Arc::new(state));
+        // After the state, so that who sees the number finds the state.
+        self.generation.store(generation, Ordering::Release);
+    }
+}

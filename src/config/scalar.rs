@@ -1,0 +1,218 @@
+//! Pure: scalars that carry their units, and texts that have a syntax.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use crate::head::PathPattern;
+use crate::topology::Address;
+use crate::units::Ratio;
+
+/// A scalar written as text, with what its texts look like.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident($inner:ty), $expected:literal, $pattern:literal, $parse:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub(super) struct $name(pub(super) $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        let parse: fn(&str) -> Result<$inner, Option<String>> = $parse;
+                        parse(text).map($name).map_err(|detail| {
+                            let detail = detail.unwrap_or_else(|| {
+                                format!("expected {}, found {text:?}", $expected)
+                            });
+                            E::custom(detail)
+                        })
+                    }
+                }
+                text.deserialize_any(Text)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                // An environment variable may stand for any text.
+                json_schema!({
+                    "type": "string",
+                    "description": $expected,
+                    "pattern": concat!("^(?:", $pattern, ")$|\\$\\{"),
+                })
+            }
+        }
+    )*};
+}
+
+texts! {
+    /// A duration.
+    Span(Duration), "a duration with its unit, such as 250ms, 5s, 1m or 2h",
+        "[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)", duration;
+    /// A duration that is longer than nothing.
+    Timeout(Duration), "a duration above 0 with its unit, such as 250ms, 5s, 1m or 2h",
+        "[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)", |text| duration(text).and_then(|it| some(!it.is_zero(), it));
+    /// A size in bytes.
+    Size(usize), "a size with its unit, such as 512B, 64KiB or 16MiB",
+        "[0-9]+(B|KiB|MiB|GiB)", size;
+    /// A share.
+    Percent(Ratio), "a percentage from 0% to 100%", "[0-9]+(\\.[0-9]+)?%", percent;
+    /// Where a listener listens.
+    ListenAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
+        |text| Address::parse_listener(text).map_err(|it| Some(it.to_string()));
+    /// Where a node listens.
+    NodeAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
+        |text| text.parse::<Address>().map_err(|it| Some(it.to_string()));
+    /// A path's pattern.
+    Pattern(PathPattern), "a path pattern such as /users/{id}/**", "/.*",
+        |text| text.parse::<PathPattern>().map_err(|it| Some(it.to_string()));
+    /// A request method.
+    MethodName(Method), "a request method such as GET", "[A-Z]+", method;
+    /// A header field's name.
+    FieldName(HeaderName), "the name of a header field", "[!#$%&'*+.^_`|~0-9A-Za-z-]+",
+        |text| HeaderName::from_str(text).map_err(|_invalid| None);
+    /// A name: of a route, a cluster, a shard, a node, a listener.
+    Name(String), "a name of 1 to 255 printable characters", "[^\\s\\x00-\\x1f]{1,255}", name;
+}
+
+type Parsed<T> = Result<T, Option<String>>;
+
+fn some<T>(holds: bool, value: T) -> Parsed<T> {
+    if holds { Ok(value) } else { Err(None) }
+}
+
+/// The number before a unit, and the unit.
+fn split_unit(text: &str) -> Parsed<(&str, &str)> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or(None)?;
+    let (number, unit) = text.split_at(digits);
+    some(
+        !number.is_empty() && !number.starts_with('.') && !number.ends_with('.'),
+        (number, unit),
+    )
+}
+
+fn duration(text: &str) -> Parsed<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(None),
+    };
+    let number: f64 = number.parse().map_err(|_invalid| None)?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_invalid| None)?;
+    // A year: what is longer is a slip, and would overflow clocks.
+    some(duration <= Duration::from_hours(24 * 366), duration)
+}
+
+fn size(text: &str) -> Parsed<usize> {
+    let (number, unit) = split_unit(text)?;
+    let shift = match unit {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(None),
+    };
+    let number: usize = number.parse().map_err(|_invalid| None)?;
+    number.checked_mul(1 << shift).ok_or(None)
+}
+
+fn percent(text: &str) -> Parsed<Ratio> {
+    let number = text.strip_suffix('%').ok_or(None)?;
+    let number: f64 = number.parse().map_err(|_invalid| None)?;
+    Ratio::new(number / 100.0).ok_or(None)
+}
+
+fn method(text: &str) -> Parsed<Method> {
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_invalid| None)?;
+    some(text.bytes().all(|it| it.is_ascii_uppercase()), method)
+}
+
+fn name(text: &str) -> Parsed<String> {
+    let printable = |c: char| !c.is_control() && !c.is_whitespace();
+    let fits = (1..=255).contains(&text.len()) && text.chars().all(printable);
+    some(fits, text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for text in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-1s",
+            "5d",
+            ".5s",
+            "5.s",
+            "1e3s",
+            "99999999h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("0B"), Ok(0));
+        for text in [
+            "",
+            "64",
+            "64K",
+            "64kb",
+            "1.5MiB",
+            "-1B",
+            "99999999999999999999B",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages() {
+        assert_eq!(percent("20%"), Ok(Ratio::percent(20)));
+        assert!(percent("0.5%").is_ok());
+        for text in ["20", "%", "101%", "-1%", "x%"] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_printable() {
+        assert!(name("users-0").is_ok() && name("ключ").is_ok());
+        assert!(name("").is_err() && name("a b").is_err() && name(&"x".repeat(256)).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! The whole failover: the nodes of the plan, one after the other, until one answers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response, Version, header, response};
+use tokio::time::{Instant, sleep};
+
+use super::answer::Refusal;
+use super::attempt::{Answer, AttemptError, Reuse, attempt, finish_head};
+use super::body::{Activity, ResponseBody, Source};
+use super::connection::Connection;
+use super::outcome::Outcome;
+use super::thread::{Context, View};
+use crate::cluster::counters::{RANK_MAX, denied_index, retry_index};
+use crate::cluster::{Cluster, Pick, Target};
+use crate::net::Stream;
+use crate::reason::Reason;
+use crate::retry::{Decision, Denied, Failure, GrpcCode, RepeatableMethods, Situation};
+
+/// A request on its way to nodes: all that stays the same from attempt to attempt.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) connection: Rc<Connection>,
+    pub(super) view: Rc<View>,
+    /// The place of the cluster in the state.
+    pub(super) cluster: usize,
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) version: Version,
+    pub(super) authority: String,
+    /// The fields that go to the node, before what differs between attempts.
+    pub(super) fields: HeaderMap,
+    pub(super) grpc: bool,
+    pub(super) repeatable: RepeatableMethods,
+    /// The body; `None` when there is none.
+    pub(super) source: Option<Source>,
+    pub(super) deadline: Instant,
+    pub(super) activity: Activity,
+    pub(super) outcome: Outcome,
+}
+
+/// What an attempt led to.
+type Attempted = Result<Answer, AttemptError>;
+
+/// Tries the nodes that `pick` finds until one answers, or no other may be tried.
+pub(super) async fn forward(call: Call, mut pick: Pick) -> Response<ResponseBody> {
+    let Some(mut target) = pick.next(call.cluster(), call.now()) else {
+        return refuse(call.outcome, Reason::NoHealthyNode.into(), call.grpc);
+    };
+    let (mut reuse, mut sent, mut attempts) = (Reuse::Pooled, false, 0);
+    loop {
+        attempts += 1;
+        call.outcome.attempted(target);
+        let only_node = pick.is_only(call.cluster(), target, call.now());
+        let attempted = attempt(&call, target, reuse, attempts).await;
+        sent |= !matches!(attempted, Err(AttemptError::Connect(_)));
+        let Some(failure) = failure(&call, &attempted) else {
+            return conclude(call, attempted, target, sent, attempts);
+        };
+        let wait = call.wait(&attempted, attempts);
+        let next = match call.decide(failure, &pick, only_node, wait, attempts) {
+            Decision::NextNode => pick.next(call.cluster(), call.now()),
+            Decision::SameNode => Some(target),
+            Decision::Stop(denied) => {
+                call.count_denied(denied);
+                None
+            }
+        };
+        let (Some(next), Some(wait)) = (next, wait) else {
+            return conclude(call, attempted, target, sent, attempts);
+        };
+        call.count_retry(failure);
+        if let Ok(answer) = attempted {
+            answer.exchange.discard();
+        }
+        reuse = if next == target {
+            Reuse::Fresh
+        } else {
+            Reuse::Pooled
+        };
+        // Another node is tried at once the first time: it is no worse for the first one's fault.
+        if next == target || attempts > 1 {
+            sleep(wait).await;
+        }
+        target = next;
+    }
+}
+
+/// What of an attempt the retry policy is asked about.
+fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
+    match attempted {
+        Err(error) => error.failure(),
+        Ok(answer) => {
+            let status = answer.head.status.as_u16();
+            let retry = &call.cluster().params.retry;
+            let listed = retry
+                .on
+                .statuses
+                .contains(&status)
+                .then_some(Failure::Status(status));
+            let grpc = grpc_status(&answer.head).filter(|it| retry.grpc.contains(it));
+            listed.or_else(|| grpc.map(Failure::Grpc))
+        }
+    }
+}
+
+/// The status of a trailers-only gRPC response.
+fn grpc_status(head: &response::Parts) -> Option<GrpcCode> {
+    let status = head.headers.get("grpc-status")?.to_str().ok()?;
+    GrpcCode::new(status.parse().ok()?)
+}
+
+/// The last attempt's answer, or the refusal that its failure means.
+fn conclude(
+    call: Call,
+    attempted: Attempted,
+    target: Target,
+    sent: bool,
+    attempts: u32,
+) -> Response<ResponseBody> {
+    let Answer { mut head, exchange } = match attempted {
+        Ok(answer) => answer,
+        Err(error) => {
+            let refusal = Refusal::from(error.reason(sent));
+            return refuse(call.outcome, refusal, call.grpc);
+        }
+    };
+    if target.rank > 0 {
+        let shard = &call.cluster().shards[target.shard];
+        let failovers = &shard.counters.of(call.thread().index).failovers;
+        failovers[target.rank.min(RANK_MAX) - 1].increment();
+    }
+    finish_head(&mut head, &call, target, attempts);
+    call.outcome.responded(head.status);
+    Response::from_parts(head, ResponseBody::node(exchange, call.outcome))
+}
+
+/// keyway's own answer, counted and logged as such.
+pub(super) fn refuse(outcome: Outcome, refusal: Refusal, grpc: bool) -> Response<ResponseBody> {
+    outcome.refused(refusal.reason);
+    let (head, body) = refusal.response(grpc).into_parts();
+    outcome.responded(head.status);
+    Response::from_parts(head, ResponseBody::local(body, outcome))
+}
+
+// === impl Call ===
+
+impl Call {
+    pub(super) fn thread(&self) -> &Rc<Context> {
+        &self.connection.thread
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.view.state.clusters[self.cluster]
+    }
+
+    /// The client's connection when only a reset can tell it that this response broke: HTTP/1.0
+    /// knows no chunks, and takes the end of the connection for the end of the body.
+    pub(super) fn reset(&self, head: &response::Parts) -> Option<Stream> {
+        let delimited_by_close =
+            self.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
+        delimited_by_close.then(|| self.connection.stream.clone())
+    }
+
+    fn now(&self) -> u64 {
+        self.thread().millis(Instant::now())
+    }
+
+    /// What follows `failure`: the policy's decision, if the budget grants it.
+    fn decide(
+        &self,
+        failure: Failure,
+        pick: &Pick,
+        only_node: bool,
+        wait: Option<Duration>,
+        attempts: u32,
+    ) -> Decision {
+        let cluster = self.cluster();
+        let now = Instant::now();
+        let situation = Situation {
+            repeatable: self.repeatable,
+            body_replayable: self.source.as_ref().is_none_or(Source::is_replayable),
+            attempts,
+            time_left: wait.is_some_and(|wait| now + wait < self.deadline),
+            next_node: pick.has_next(cluster, self.now()),
+            only_node,
+        };
+        let decision = cluster.params.retry.decide(failure, &situation);
+        let denied = matches!(decision, Decision::Stop(_));
+        // What reached no node's application does not add to any node's load.
+        if denied || failure == Failure::Connect || self.withdraw() {
+            decision
+        } else {
+            Decision::Stop(Denied::Budget)
+        }
+    }
+
+    fn withdraw(&self) -> bool {
+        let cluster = self.cluster();
+        let requests = cluster.counters.sum(|it| it.requests.value());
+        let mut budget = cluster
+            .budget
+            .lock()
+            .expect("a budget must not be poisoned");
+        budget.withdraw(requests, self.thread().uptime())
+    }
+
+    /// How long to wait before the next attempt; `None` when the node forbids one by
+    /// `grpc-retry-pushback-ms` (gRFC A6).
+    fn wait(&self, attempted: &Attempted, attempts: u32) -> Option<Duration> {
+        let pushback = attempted.as_ref().ok().and_then(|answer| {
+            let value = answer.head.headers.get("grpc-retry-pushback-ms")?;
+            Some(
+                value
+                    .to_str()
+                    .ok()
+                    .and_then(|it| it.parse().ok())
+                    .map(Duration::from_millis),
+            )
+        });
+        let backoff = self.cluster().params.retry.backoff;
+        let jittered = || backoff.full_jitter(attempts - 1, self.thread().random());
+        pushback.unwrap_or_else(|| Some(jittered()))
+    }
+
+    fn count_retry(&self, failure: Failure) {
+        let counters = self.cluster().counters.of(self.thread().index);
+        counters.retries[retry_index(failure)].increment();
+    }
+
+    fn count_denied(&self, denied: Denied) {
+        if let Some(index) = denied_index(denied) {
+            let counters = self.cluster().counters.of(self.thread().index);
+            counters.retries_denied[index].increment();
+        }
+    }
+}

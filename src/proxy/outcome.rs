@@ -1,0 +1,192 @@
+//! How a request ended: the one place where it is counted and logged.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
+
+use super::access_log;
+use super::thread::{Context, View};
+use crate::cluster::Target;
+use crate::cluster::counters::{Class, RouteCounters, method_index};
+use crate::reason::Reason;
+
+/// A request under way. Dropping it ends the request: it is counted as what was last known of it,
+/// as aborted when nobody said that it was complete.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    thread: Rc<Context>,
+    view: Rc<View>,
+    route: Cell<Option<usize>>,
+    started: Instant,
+    method: usize,
+    status: Cell<Option<StatusCode>>,
+    ended: Cell<Ended>,
+    reason: Cell<Option<Reason>>,
+    sent: Cell<u64>,
+    attempts: Cell<u32>,
+    target: Cell<Option<Target>>,
+    /// What only the access log needs, kept only when there is one.
+    line: Option<Box<Line>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Open,
+    Complete,
+    Broken,
+}
+
+/// What the access log says of a request beside its outcome.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) method: Method,
+    pub(super) target: String,
+    pub(super) version: Version,
+    pub(super) authority: String,
+    pub(super) client: Option<IpAddr>,
+}
+
+/// A request's end, for the access log.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    pub(super) line: &'a Line,
+    pub(super) route: &'a str,
+    pub(super) cluster: &'a str,
+    pub(super) shard: &'a str,
+    pub(super) node: &'a str,
+    pub(super) status: Option<u16>,
+    pub(super) class: Class,
+    pub(super) reason: Option<Reason>,
+    pub(super) attempts: u32,
+    pub(super) bytes: u64,
+    pub(super) duration: Duration,
+}
+
+impl Outcome {
+    /// A request that began at `started`; `line` when it is logged.
+    pub(super) fn begin(
+        thread: Rc<Context>,
+        view: Rc<View>,
+        method: &Method,
+        started: Instant,
+        line: Option<Line>,
+    ) -> Self {
+        let outcome = Self {
+            thread,
+            view,
+            route: Cell::new(None),
+            started,
+            method: method_index(method),
+            status: Cell::new(None),
+            ended: Cell::new(Ended::Open),
+            reason: Cell::new(None),
+            sent: Cell::new(0),
+            attempts: Cell::new(0),
+            target: Cell::new(None),
+            line: line.map(Box::new),
+        };
+        outcome.counters().in_flight.add(1);
+        outcome
+    }
+
+    /// When the request began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The request takes `route`.
+    pub(super) fn takes(&self, route: usize) {
+        self.counters().in_flight.add(-1);
+        self.route.set(Some(route));
+        self.counters().in_flight.add(1);
+    }
+
+    /// The counters of its route, or of requests without one.
+    pub(super) fn counters(&self) -> &RouteCounters {
+        let stripes = match self.route.get() {
+            Some(route) => &self.view.state.routes[route].counters,
+            None => &self.view.state.unrouted,
+        };
+        stripes.of(self.thread.index)
+    }
+
+    /// An attempt at `target` begins.
+    pub(super) fn attempted(&self, target: Target) {
+        self.attempts.set(self.attempts.get() + 1);
+        self.target.set(Some(target));
+    }
+
+    /// The response's head goes out.
+    pub(super) fn responded(&self, status: StatusCode) {
+        self.status.set(Some(status));
+    }
+
+    /// keyway answers itself.
+    pub(super) fn refused(&self, reason: Reason) {
+        self.reason.set(Some(reason));
+        self.counters().errors[reason.index()].increment();
+    }
+
+    /// Bytes of the response's body went out.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    /// The whole response went out.
+    pub(super) fn complete(&self) {
+        if self.ended.get() == Ended::Open {
+            self.ended.set(Ended::Complete);
+        }
+    }
+
+    /// The response broke off.
+    pub(super) fn broke(&self) {
+        self.ended.set(Ended::Broken);
+    }
+
+    fn class(&self) -> Class {
+        match (self.ended.get(), self.status.get()) {
+            (Ended::Complete, Some(status)) => Class::of(status),
+            (Ended::Broken, _) => Class::Error,
+            (Ended::Open | Ended::Complete, _) => Class::Aborted,
+        }
+    }
+
+    fn log(&self, line: &Line, duration: Duration) {
+        let state = &self.view.state;
+        let route = self.route.get().map(|it| &state.routes[it]);
+        let cluster = route.map(|it| &state.clusters[it.cluster]);
+        let target = cluster.zip(self.target.get());
+        let record = Record {
+            line,
+            route: route.map_or("", |it| &it.route.name),
+            cluster: cluster.map_or("", |it| &it.name),
+            shard: target.map_or("", |(cluster, it)| &cluster.shards[it.shard].name),
+            node: target.map_or("", |(cluster, it)| it.replica(cluster).node.id()),
+            status: self.status.get().map(|it| it.as_u16()),
+            class: self.class(),
+            reason: self.reason.get(),
+            attempts: self.attempts.get(),
+            bytes: self.sent.get(),
+            duration,
+        };
+        access_log::write(state.desired.access_log, &record);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let counters = self.counters();
+        counters.in_flight.add(-1);
+        counters.requests[self.method][self.class() as usize].increment();
+        counters.duration.observe(duration);
+        if let Some(line) = &self.line {
+            self.log(line, duration);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A keyway process under test.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Client, Node, Reply};
+
+/// How long a test waits for something to become true.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running keyway, with its files in a folder of its own. Dropping it kills it.
+pub struct Keyway {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub folder: TempDir,
+    process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Keyway {
+    /// Starts keyway on these files. `keyway_yaml` is completed by a listener, the admin server and
+    /// short drains, all on free ports.
+    pub fn start(keyway_yaml: &str, topology_yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("keyway.yaml"), complete(keyway_yaml)).unwrap();
+        std::fs::write(folder.path().join("topology.yaml"), topology_yaml).unwrap();
+        let config = folder.path().join("keyway.yaml");
+        Self::run(folder, &["run", "--config", config.to_str().unwrap()])
+    }
+
+    /// One route for everything, keyed by the path's first segment, to one cluster `c` of `shards`,
+    /// each a list of nodes. `cluster` are the cluster's settings.
+    pub fn sharded(cluster: &str, shards: &[&[&Node]]) -> Self {
+        let keyway = format!(
+            "routes:\n  - {{ name: r, match: {{ path: \"/{{key}}/**\" }}, key: \"path:key\", cluster: c }}\n\
+             clusters:\n  c: {{ {cluster} }}\n"
+        );
+        Self::start(&keyway, &topology(shards))
+    }
+
+    /// Starts keyway with `arguments`.
+    pub fn run(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_keyway"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        for pipe in [
+            Box::new(process.stderr.take().unwrap()) as Box<dyn std::io::Read + Send>,
+            Box::new(process.stdout.take().unwrap()),
+        ] {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                    log.lock().unwrap().push(line);
+                }
+            });
+        }
+        let unset = "127.0.0.1:1".parse().unwrap();
+        let mut keyway = Self { address: unset, admin: unset, folder, process, log };
+        keyway.admin = keyway.logged_address("the admin server listens");
+        keyway.address = keyway.logged_address("listening");
+        keyway
+    }
+
+    fn logged_address(&mut self, message: &str) -> SocketAddr {
+        let mut found = None;
+        until(&format!("{message:?} in the log"), || {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("keyway ended with {status}: {:#?}", self.log());
+            }
+            found = self.events().into_iter().find(|it| it["message"] == message);
+            found.is_some()
+        });
+        found.unwrap()["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One GET on a connection of its own.
+    pub fn get(&self, target: &str) -> Reply {
+        self.client().get(target)
+    }
+
+    pub fn admin(&self, method: &str, target: &str, body: &str) -> Reply {
+        let mut client = Client::connect(self.admin);
+        client.send(format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        client.reply_to(method)
+    }
+
+    pub fn admin_json(&self, target: &str) -> Value {
+        serde_json::from_slice(&self.admin("GET", target, "").body).unwrap()
+    }
+
+    /// The sum of a family's samples whose labels include `labels` (as written, `name="value"`).
+    pub fn metric(&self, family: &str, labels: &[&str]) -> f64 {
+        let text = self.admin("GET", "/metrics", "").text();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (name, found) = series.split_once('{').unwrap_or((series, ""));
+            let matches = name == family && labels.iter().all(|it| found.contains(it));
+            matches.then(|| value.parse::<f64>().unwrap())
+        });
+        samples.sum()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces a file as a careful writer does: by renaming over it.
+    pub fn replace(&self, name: &str, text: &str) {
+        let new = self.path(&format!("{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// Replaces the topology and has it taken up; the outcome of `/v1/reload`.
+    pub fn reload_topology(&self, text: &str) -> Reply {
+        self.replace("topology.yaml", text);
+        self.admin("POST", "/v1/reload", "")
+    }
+
+    pub fn generation(&self) -> f64 {
+        self.metric("keyway_ring_generation", &[])
+    }
+
+    /// Every line logged so far, on standard error and output.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The log's events.
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.log();
+        lines.iter().filter_map(|it| serde_json::from_str(it).ok()).collect()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the end of the process", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Keyway {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+        if thread::panicking() {
+            eprintln!("keyway logged:\n{}", self.log().join("\n"));
+        }
+    }
+}
+
+/// A topology of cluster `c` with these shards, named `s0`, `s1` and so on.
+pub fn topology(shards: &[&[&Node]]) -> String {
+    let mut text = "version: 1\nclusters:\n  c:\n    shards:\n".to_owned();
+    for (at, nodes) in shards.iter().enumerate() {
+        text += &format!("      - name: s{at}\n        nodes:\n");
+        for node in *nodes {
+            text += &format!("          - {{ id: {}, address: \"{}\" }}\n", node.id, node.address);
+        }
+    }
+    text
+}
+
+/// Adds what a test does not care about.
+fn complete(keyway_yaml: &str) -> String {
+    let mut text = keyway_yaml.to_owned();
+    for (key, line) in [
+        ("listeners:", "listeners: [{ name: app, address: \"127.0.0.1:0\" }]"),
+        ("admin:", "admin: { address: \"127.0.0.1:0\" }"),
+        ("pre_drain:", "pre_drain: 0s"),
+        ("drain_timeout:", "drain_timeout: 5s"),
+    ] {
+        if !keyway_yaml.contains(key) {
+            text += &format!("{line}\n");
+        }
+    }
+    text
+}
+
+/// Waits until `condition` holds, and fails the test when it does not in time.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
