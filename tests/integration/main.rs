@@ -1,5 +1,10 @@
 //! keyway as its users meet it: a real process, real sockets, and what the nodes saw.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
 #![allow(missing_docs, reason = "tests are read in place")]
 
 mod support;

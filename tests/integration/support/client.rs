@@ -29,7 +29,10 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -43,7 +46,13 @@ impl Client {
     }
 
     /// Sends a request with these fields and reads its response.
-    pub fn ask(&mut self, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: app.test\r\n");
         for (name, value) in fields {
             head += &format!("{name}: {value}\r\n");
@@ -65,18 +74,34 @@ impl Client {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.fill() > 0, "closed before a head: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.fill() > 0,
+                "closed before a head: {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         };
         let head = String::from_utf8(self.buffer.drain(..head_end).collect()).unwrap();
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         let fields: Vec<(String, String)> = lines
             .map(|line| {
                 let (name, value) = line.split_once(':').unwrap();
                 (name.to_ascii_lowercase(), value.trim().to_owned())
             })
             .collect();
-        let mut reply = Reply { status, fields, body: Vec::new(), whole: true };
+        let mut reply = Reply {
+            status,
+            fields,
+            body: Vec::new(),
+            whole: true,
+        };
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return reply;
         }
@@ -110,7 +135,9 @@ impl Client {
 
     fn read_chunked(&mut self, body: &mut Vec<u8>) -> bool {
         loop {
-            let Some(line) = self.line() else { return false };
+            let Some(line) = self.line() else {
+                return false;
+            };
             let size = usize::from_str_radix(line.split(';').next().unwrap(), 16).unwrap();
             if size == 0 {
                 // Trailers, if any, up to the empty line.

@@ -68,7 +68,13 @@ impl Keyway {
             });
         }
         let unset = "127.0.0.1:1".parse().unwrap();
-        let mut keyway = Self { address: unset, admin: unset, folder, process, log };
+        let mut keyway = Self {
+            address: unset,
+            admin: unset,
+            folder,
+            process,
+            log,
+        };
         keyway.admin = keyway.logged_address("the admin server listens");
         keyway.address = keyway.logged_address("listening");
         keyway
@@ -80,7 +86,10 @@ impl Keyway {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("keyway ended with {status}: {:#?}", self.log());
             }
-            found = self.events().into_iter().find(|it| it["message"] == message);
+            found = self
+                .events()
+                .into_iter()
+                .find(|it| it["message"] == message);
             found.is_some()
         });
         found.unwrap()["address"].as_str().unwrap().parse().unwrap()
@@ -150,7 +159,10 @@ impl Keyway {
     /// The log's events.
     pub fn events(&self) -> Vec<Value> {
         let lines = self.log();
-        lines.iter().filter_map(|it| serde_json::from_str(it).ok()).collect()
+        lines
+            .iter()
+            .filter_map(|it| serde_json::from_str(it).ok())
+            .collect()
     }
 
     pub fn pid(&self) -> u32 {
@@ -158,7 +170,9 @@ impl Keyway {
     }
 
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        let sent = Command::new("kill")
+            .args([signal, &self.pid().to_string()])
+            .status();
         assert!(sent.unwrap().success());
     }
 
@@ -189,7 +203,10 @@ pub fn topology(shards: &[&[&Node]]) -> String {
     for (at, nodes) in shards.iter().enumerate() {
         text += &format!("      - name: s{at}\n        nodes:\n");
         for node in *nodes {
-            text += &format!("          - {{ id: {}, address: \"{}\" }}\n", node.id, node.address);
+            text += &format!(
+                "          - {{ id: {}, address: \"{}\" }}\n",
+                node.id, node.address
+            );
         }
     }
     text
@@ -199,7 +216,10 @@ pub fn topology(shards: &[&[&Node]]) -> String {
 fn complete(keyway_yaml: &str) -> String {
     let mut text = keyway_yaml.to_owned();
     for (key, line) in [
-        ("listeners:", "listeners: [{ name: app, address: \"127.0.0.1:0\" }]"),
+        (
+            "listeners:",
+            "listeners: [{ name: app, address: \"127.0.0.1:0\" }]",
+        ),
         ("admin:", "admin: { address: \"127.0.0.1:0\" }"),
         ("pre_drain:", "pre_drain: 0s"),
         ("drain_timeout:", "drain_timeout: 5s"),
@@ -219,4 +239,3 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
-

@@ -78,7 +78,11 @@ impl Node {
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept(&listener, &accepting));
-        Self { id: id.to_owned(), address, shared }
+        Self {
+            id: id.to_owned(),
+            address,
+            shared,
+        }
     }
 
     /// Behaves differently from now on.
@@ -141,7 +145,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let stream = stream.unwrap();
         let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
-        shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
+        shared
+            .connections
+            .lock()
+            .unwrap()
+            .push(stream.try_clone().unwrap());
         let shared = Arc::clone(shared);
         thread::spawn(move || serve(stream, &shared, connection));
     }
@@ -166,7 +174,11 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) {
             Then::Reset => {
                 let socket = socket2::SockRef::from(&stream);
                 let _gone = socket.set_linger(Some(std::time::Duration::ZERO));
-                shared.connections.lock().unwrap().retain(|it| it.peer_addr().ok() != stream.peer_addr().ok());
+                shared
+                    .connections
+                    .lock()
+                    .unwrap()
+                    .retain(|it| it.peer_addr().ok() != stream.peer_addr().ok());
                 return;
             }
             Then::Hang => {
@@ -183,7 +195,10 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) {
 
 fn answer(id: &str, method: &str) -> String {
     let body = if method == "HEAD" { "" } else { id };
-    format!("HTTP/1.1 200 OK\r\nx-node: {id}\r\nContent-Length: {}\r\n\r\n{body}", id.len())
+    format!(
+        "HTTP/1.1 200 OK\r\nx-node: {id}\r\nContent-Length: {}\r\n\r\n{body}",
+        id.len()
+    )
 }
 
 fn read(reader: &mut impl BufRead, connection: usize) -> Option<Request> {
@@ -197,7 +212,12 @@ fn read(reader: &mut impl BufRead, connection: usize) -> Option<Request> {
         let (name, value) = line.split_once(':').unwrap();
         fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request { line, fields, body: Vec::new(), connection };
+    let mut request = Request {
+        line,
+        fields,
+        body: Vec::new(),
+        connection,
+    };
     if request.field("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(read_line(reader)?.split(';').next()?, 16).ok()?;
