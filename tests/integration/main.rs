@@ -5,8 +5,9 @@
     clippy::panic,
     reason = "a panic is how a test fails"
 )]
-#![allow(missing_docs, reason = "tests are read in place")]
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, reason = "tests are read in place")]
 
 mod support;
 
 mod path;
+mod reload;

@@ -191,6 +191,10 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
     /// The node that answered, of those that say so.
     pub fn node(&self) -> &str {
         self.field("x-node").unwrap_or("-")
