@@ -82,7 +82,7 @@ impl Pick {
         reach: Reach,
     ) -> impl Iterator<Item = Target> + use<'a> {
         let token = self.token;
-        let placed = cluster.placement.candidates(token).map(|it| it.index());
+        let placed = cluster.placement.candidates(token).map(|it| it.as_usize());
         let owners = match self.pinned {
             Some(_) => 1,
             None => cluster.placement.replicas(token).count(),

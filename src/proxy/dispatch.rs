@@ -19,7 +19,6 @@ use crate::cluster::{Pick, RouteEntry};
 use crate::drain::Phase;
 use crate::head::{Fields, RequestHead};
 use crate::key::{BODY_KEY_MAX, Body, KeyError, Lookup};
-use crate::placement::Token;
 use crate::reason::Reason;
 use crate::retry::RepeatableMethods;
 use crate::routing::{Captures, MissingKey};
@@ -119,7 +118,8 @@ async fn route(
             match &entry.route.on_missing_key {
                 MissingKey::Reject => return Err(Reason::MissingKey.into()),
                 MissingKey::Spread => {
-                    Pick::new(cluster, None, Token::from(connection.thread.random()))
+                    let anywhere = connection.thread.random().to_le_bytes();
+                    Pick::new(cluster, None, cluster.placement.token(&anywhere))
                 }
                 MissingKey::Value(value) => {
                     let key = value.as_bytes();

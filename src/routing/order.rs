@@ -52,7 +52,7 @@ impl Order {
         let places = &mut order.places[..usize::from(order.len)];
         if prefer == Prefer::Key && places.len() > 1 {
             // Insertion keeps the written order of equal scores.
-            let score = |place: u8| seeds[usize::from(place)].score(token.value());
+            let score = |place: u8| seeds[usize::from(place)].score(token.as_u64());
             places.sort_by_key(|place| std::cmp::Reverse(score(*place)));
         }
         order
@@ -75,7 +75,7 @@ mod tests {
 
     fn order(prefer: Prefer, token: u64, ids: &[&str]) -> Vec<usize> {
         let seeds: Vec<_> = ids.iter().map(|id| NodeSeed::new(id)).collect();
-        Order::of(prefer, Token::from(token), &seeds).collect()
+        Order::of(prefer, Token::new(token), &seeds).collect()
     }
 
     #[test]

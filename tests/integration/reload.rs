@@ -77,7 +77,11 @@ fn a_config_map_swap_is_seen_every_time() {
         fs::create_dir(data(version)).unwrap();
         fs::write(data(version).join("topology.yaml"), &texts[version % 2]).unwrap();
         symlink(format!("..{version}"), keyway.path("volume/..data_tmp")).unwrap();
-        fs::rename(keyway.path("volume/..data_tmp"), keyway.path("volume/..data")).unwrap();
+        fs::rename(
+            keyway.path("volume/..data_tmp"),
+            keyway.path("volume/..data"),
+        )
+        .unwrap();
         fs::remove_dir_all(data(version - 1)).unwrap();
         until_shards(&keyway, 2 - version % 2);
     }
@@ -101,11 +105,18 @@ fn what_is_wrong_changes_nothing_and_is_said_once() {
     for (what, text) in wrong {
         let reply = keyway.reload_topology(&text);
         assert_eq!(reply.status, 422, "{what}: {}", reply.text());
-        assert!(reply.text().contains("topology.yaml"), "{what}: {}", reply.text());
+        assert!(
+            reply.text().contains("topology.yaml"),
+            "{what}: {}",
+            reply.text()
+        );
         rejected += 1.0;
         let count = keyway.metric("keyway_config_reloads_total", &["outcome=\"rejected\""]);
         assert_eq!(count, rejected, "{what}");
-        assert_eq!(keyway.metric("keyway_config_last_reload_successful", &[]), 0.0);
+        assert_eq!(
+            keyway.metric("keyway_config_last_reload_successful", &[]),
+            0.0
+        );
         assert_eq!(keyway.generation(), generation, "{what}");
         assert_eq!(keyway.get("/k").node(), "a", "{what}");
     }
@@ -116,7 +127,10 @@ fn what_is_wrong_changes_nothing_and_is_said_once() {
     assert_eq!(keyway.get("/k").node(), "a");
     let reply = keyway.reload_topology(&good);
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(keyway.metric("keyway_config_last_reload_successful", &[]), 1.0);
+    assert_eq!(
+        keyway.metric("keyway_config_last_reload_successful", &[]),
+        1.0
+    );
 }
 
 #[test]
@@ -126,7 +140,10 @@ fn epochs_only_grow() {
         topology(shards).replace("version: 1", &format!("version: 1\n{epoch}"))
     };
     let keyway = Keyway::sharded("", &[&[&a]]);
-    assert_eq!(keyway.reload_topology(&at("epoch: 7", &[&[&a]])).status, 200);
+    assert_eq!(
+        keyway.reload_topology(&at("epoch: 7", &[&[&a]])).status,
+        200
+    );
     for (text, expected) in [
         (at("epoch: 6", &[&[&a], &[&b]]), "expected above 7, found 6"),
         (at("epoch: 7", &[&[&a], &[&b]]), "found 7 again"),
@@ -136,7 +153,12 @@ fn epochs_only_grow() {
         assert_eq!(reply.status, 422);
         assert!(reply.text().contains(expected), "{}", reply.text());
     }
-    assert_eq!(keyway.reload_topology(&at("epoch: 8", &[&[&a], &[&b]])).status, 200);
+    assert_eq!(
+        keyway
+            .reload_topology(&at("epoch: 8", &[&[&a], &[&b]]))
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -146,7 +168,11 @@ fn a_reload_that_moves_too_much_needs_to_be_accepted() {
     let two = topology(&[&[&a], &[&b]]);
     let reply = keyway.reload_topology(&two);
     assert_eq!(reply.status, 422);
-    assert!(reply.text().contains("at most 10% of the key space"), "{}", reply.text());
+    assert!(
+        reply.text().contains("at most 10% of the key space"),
+        "{}",
+        reply.text()
+    );
     let accepted = two.replace("version: 1", "version: 1\nepoch: 3\naccept_moved: 3");
     assert_eq!(keyway.reload_topology(&accepted).status, 200);
 }
@@ -167,9 +193,16 @@ fn what_moved_is_what_ring_diff_says() {
         .unwrap();
     let diff: serde_json::Value = serde_json::from_slice(&diff.stdout).unwrap();
     assert_eq!(diff["clusters"]["c"]["moved"].as_f64(), Some(moved));
-    assert_eq!(keyway.metric("keyway_ring_moved_ratio", &["cluster=\"c\""]), moved);
+    assert_eq!(
+        keyway.metric("keyway_ring_moved_ratio", &["cluster=\"c\""]),
+        moved
+    );
     assert!((0.4..0.6).contains(&moved), "{moved}");
-    let logged = keyway.events().into_iter().find(|it| it["message"] == "keys moved").unwrap();
+    let logged = keyway
+        .events()
+        .into_iter()
+        .find(|it| it["message"] == "keys moved")
+        .unwrap();
     assert_eq!(logged["moved"].as_f64(), Some(moved));
 }
 
@@ -185,9 +218,13 @@ fn a_route_to_a_cluster_that_is_not_there_yet_waits() {
     keyway.replace("keyway.yaml", &with_d);
     let reply = keyway.admin("POST", "/v1/reload", "");
     assert_eq!(reply.status, 422, "{}", reply.text());
-    assert_eq!(keyway.metric("keyway_config_reloads_total", &["outcome=\"rejected\""]), 0.0);
+    assert_eq!(
+        keyway.metric("keyway_config_reloads_total", &["outcome=\"rejected\""]),
+        0.0
+    );
     assert_eq!(keyway.get("/d/1").node(), "a");
-    let both = topology(&[&[&a]]) + &topology(&[&[&b]]).replace("version: 1\nclusters:\n  c:", "  d:");
+    let both =
+        topology(&[&[&a]]) + &topology(&[&[&b]]).replace("version: 1\nclusters:\n  c:", "  d:");
     assert_eq!(keyway.reload_topology(&both).status, 200);
     assert_eq!(keyway.get("/d/1").node(), "b");
 }
@@ -201,7 +238,9 @@ fn restart_keys_are_reported_and_the_rest_applies() {
     assert_eq!(keyway.admin("POST", "/v1/reload", "").status, 200);
     assert_eq!(keyway.metric("keyway_config_restart_required", &[]), 1.0);
     keyway.get("/k");
-    until("an access log line", || keyway.events().iter().any(|it| it["target"] == "/k"));
+    until("an access log line", || {
+        keyway.events().iter().any(|it| it["target"] == "/k")
+    });
 }
 
 #[test]
@@ -232,8 +271,8 @@ fn an_admin_drain_survives_reloads_until_undrained() {
 #[test]
 fn a_name_that_does_not_resolve_is_no_failed_start() {
     let a = Node::start("a");
-    let text = topology(&[&[&a]])
-        + "          - { id: gone, address: \"no-such-host.invalid:80\" }\n";
+    let text =
+        topology(&[&[&a]]) + "          - { id: gone, address: \"no-such-host.invalid:80\" }\n";
     let keyway = Keyway::start(
         "routes:\n  - { name: r, match: {}, key: path, cluster: c }\nclusters: { c: { prefer: order } }\n",
         &text,
@@ -250,7 +289,12 @@ fn two_hundred_reloads_under_load_lose_nothing() {
     let nodes: Vec<_> = (0..4).map(|at| Node::start(&format!("n{at}"))).collect();
     let shards: Vec<Vec<&Node>> = nodes.iter().map(|it| vec![it]).collect();
     let text = |count: usize| {
-        topology(&shards[..count].iter().map(Vec::as_slice).collect::<Vec<_>>())
+        topology(
+            &shards[..count]
+                .iter()
+                .map(Vec::as_slice)
+                .collect::<Vec<_>>(),
+        )
     };
     let keyway = Arc::new(Keyway::start(
         "routes:\n  - { name: r, match: { path: \"/{key}\" }, key: \"path:key\", cluster: c }\n",
@@ -262,7 +306,15 @@ fn two_hundred_reloads_under_load_lose_nothing() {
     for count in 2..=4 {
         keyway.replace("asked.yaml", &text(count));
         let located = std::process::Command::new(env!("CARGO_BIN_EXE_keyway"))
-            .args(["ring", "locate", "--cluster", "c", "--output", "json", "--topology"])
+            .args([
+                "ring",
+                "locate",
+                "--cluster",
+                "c",
+                "--output",
+                "json",
+                "--topology",
+            ])
             .arg(keyway.path("asked.yaml"))
             .args(&keys)
             .output()
@@ -274,10 +326,14 @@ fn two_hundred_reloads_under_load_lose_nothing() {
         }
     }
     let owners = Arc::new(owners);
-    let (done, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (done, served) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let (keyway, done, served) = (Arc::clone(&keyway), Arc::clone(&done), Arc::clone(&served));
+            let (keyway, done, served) =
+                (Arc::clone(&keyway), Arc::clone(&done), Arc::clone(&served));
             let (keys, owners) = (keys.clone(), Arc::clone(&owners));
             thread::spawn(move || {
                 let mut client = keyway.client();

@@ -1,0 +1,155 @@
+//! Pure: keyway's own placement, a fixed table of slots.
+#![doc = include_str!("slots.md")]
+//!
+//! # This implementation
+//! The specification ranks all members for all slots. The builder reads the cheapest ranks of
+//! each member off its permutation instead ([`prefixes`]), which is enough for nearly all slots,
+//! ranks the others directly, and finds the matching by deferred acceptance ([`matching`]).
+
+mod matching;
+mod prefixes;
+mod score;
+
+use std::fmt;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use self::prefixes::Prefixes;
+use self::score::{Rank, Scores};
+use super::roster::{Roster, Rows};
+use super::{Member, MemberIndex, PlacementError, SlotBits, Token};
+
+/// Which members prefer each slot, in order; see the module's specification.
+#[derive(Clone)]
+pub struct SlotTable {
+    roster: Roster,
+    scores: Scores,
+    rows: Rows,
+    fingerprint: u64,
+}
+
+/// The token of `key`: its XXH3 hash of 64 bits, seed 0.
+pub(super) fn token(key: &[u8]) -> Token {
+    Token::new(xxh3_64(key))
+}
+
+impl SlotTable {
+    pub(super) fn build(
+        bits: SlotBits,
+        members: &[Member],
+        roster: Roster,
+    ) -> Result<Self, PlacementError> {
+        let slots = bits.slots();
+        let candidates = roster.candidate_count();
+        if candidates > slots as usize {
+            return Err(PlacementError::TooFewSlots {
+                members: candidates,
+                slots,
+            });
+        }
+        let scores = Scores::new(bits, members);
+        let prefixes = Prefixes::new(&scores, roster.depth());
+        let owners = matching::owners(&scores, &prefixes);
+        let rows = rows(&roster, &scores, &prefixes, &owners);
+        let fingerprint = fingerprint(&roster, &scores, &rows);
+        Ok(Self {
+            roster,
+            scores,
+            rows,
+            fingerprint,
+        })
+    }
+
+    pub(super) fn bits(&self) -> SlotBits {
+        self.scores.bits()
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The top bits of the token.
+    pub(super) fn slot(&self, token: Token) -> u32 {
+        let slot = token.as_u64() >> (u64::BITS - u32::from(self.bits().bits()));
+        slot.try_into().expect("a slot must have at most 20 bits")
+    }
+
+    pub(super) fn row(&self, slot: usize) -> &[MemberIndex] {
+        self.rows.row(slot)
+    }
+
+    /// The owner of each slot.
+    pub(super) fn owners(&self) -> impl Iterator<Item = MemberIndex> {
+        self.rows.iter().map(|row| row[0])
+    }
+
+    /// The candidates after the row of `slot`, from the ranks of all members.
+    pub(super) fn tail(&self, slot: usize) -> Vec<MemberIndex> {
+        let slot = slot.try_into().expect("a slot must have at most 20 bits");
+        let row = self.rows.row(slot as usize);
+        let ranked = self.scores.ranked(slot).into_iter().map(score::Key::rank);
+        let mut order = lead(row[0], ranked.map(|rank| self.scores.member(rank)));
+        self.roster.arrange(&mut order);
+        order.split_off(row.len())
+    }
+}
+
+impl fmt::Debug for SlotTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotTable")
+            .field("bits", &self.bits())
+            .field("roster", &self.roster)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `owner`, then the `others` without it.
+fn lead(owner: MemberIndex, others: impl Iterator<Item = MemberIndex>) -> Vec<MemberIndex> {
+    let others = others.filter(|&member| member != owner);
+    std::iter::once(owner).chain(others).collect()
+}
+
+/// The tabled candidates of every slot.
+fn rows(roster: &Roster, scores: &Scores, prefixes: &Prefixes, owners: &[Rank]) -> Rows {
+    let tabled = roster.tabled();
+    let mut entries = Vec::with_capacity(owners.len() * tabled);
+    let mut order = Vec::new();
+    for (slot, &owner) in (0..).zip(owners) {
+        let owner = scores.member(owner);
+        let mut fill = |keys: &[score::Key]| {
+            let ranked = keys.iter().map(|key| scores.member(key.rank()));
+            order.clear();
+            order.push(owner);
+            order.extend(ranked.filter(|&member| member != owner));
+            let long_enough = roster.arrange(&mut order);
+            if long_enough {
+                entries.extend_from_slice(&order[..tabled]);
+            }
+            long_enough
+        };
+        if !fill(prefixes.of(slot)) {
+            let filled = fill(&scores.ranked(slot));
+            assert!(filled, "the order of all members must hold all replicas");
+        }
+    }
+    Rows::new(tabled, entries)
+}
+
+fn fingerprint(roster: &Roster, scores: &Scores, rows: &Rows) -> u64 {
+    let members = scores.members();
+    let (mut hasher, ranks) = roster.fingerprint("slots", scores.bits().bits(), members);
+    for member in rows.iter().flatten() {
+        hasher.update(&ranks[member.as_usize()].to_le_bytes());
+    }
+    hasher.digest()
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
