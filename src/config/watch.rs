@@ -63,7 +63,8 @@ pub struct Watcher {
     last: Snapshot,
     /// What was there when a route first named a cluster that the topology lacked.
     waiting: Option<Snapshot>,
-    generation: u64,
+    /// What came of the last change.
+    outcome: Outcome,
 }
 
 /// What a look found out.
@@ -87,7 +88,10 @@ impl Watcher {
             requests,
             last,
             waiting: None,
-            generation: 1,
+            outcome: Ok(Applied {
+                generation: 1,
+                moved: Vec::new(),
+            }),
         };
         (watcher, sender)
     }
@@ -132,20 +136,22 @@ impl Watcher {
         }
     }
 
-    /// Looks because somebody asked, and has an answer to give.
+    /// Looks because somebody asked, and has an answer to give: when an event came first, what
+    /// came of that.
     async fn reload(&mut self) -> Outcome {
-        let Some(snapshot) = self.settled().await else {
-            let error = "expected files at rest, found them changing for 2 s".to_owned();
-            return Err(self.refuse(vec![error]));
-        };
-        if snapshot == self.last && self.reloads.last_successful.load(Relaxed) {
-            self.reloads.unchanged();
-            return Ok(Applied {
-                generation: self.generation,
-                moved: Vec::new(),
-            });
+        if self.loader.read() != self.last {
+            let Some(snapshot) = self.settled().await else {
+                let error = "expected files at rest, found them changing for 2 s".to_owned();
+                return Err(self.refuse(vec![error]));
+            };
+            if snapshot != self.last {
+                return self.take(snapshot).await;
+            }
         }
-        self.take(snapshot).await
+        if self.outcome.is_ok() {
+            self.reloads.unchanged();
+        }
+        self.outcome.clone()
     }
 
     /// Reads until two reads in a row are equal; `None` when they never are.
@@ -162,9 +168,19 @@ impl Watcher {
         None
     }
 
+    /// Takes the files up, or says why not.
     async fn take(&mut self, snapshot: Snapshot) -> Outcome {
         let loaded = self.loader.load(&snapshot);
         let before = std::mem::replace(&mut self.last, snapshot);
+        self.outcome = self.apply_loaded(loaded, before).await;
+        self.outcome.clone()
+    }
+
+    async fn apply_loaded(
+        &mut self,
+        loaded: Result<Config, LoadError>,
+        before: Snapshot,
+    ) -> Outcome {
         match loaded {
             Ok(config) => {
                 self.waiting = None;
@@ -199,9 +215,6 @@ impl Watcher {
             .await
             .map_err(|_| ended())?;
         let applied = outcome.await.map_err(|_| ended())?;
-        if let Ok(applied) = &applied {
-            self.generation = applied.generation;
-        }
         applied.map_err(|rejected| ReloadError(vec![rejected.to_string()]))
     }
 
