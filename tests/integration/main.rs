@@ -13,6 +13,9 @@
 
 mod support;
 
+mod drain;
+mod http2;
 mod ketama_nginx;
 mod path;
+mod real;
 mod reload;

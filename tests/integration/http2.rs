@@ -1,0 +1,211 @@
+//! HTTP/2 on either side, by hyper's client and a node of hyper's server.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Keyway, Node};
+
+type Seen = Arc<Mutex<Vec<http::request::Parts>>>;
+
+/// An HTTP/2 node that answers with its request's body, and trailers.
+async fn echo_node() -> (SocketAddr, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Seen::default();
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let log = Arc::clone(&log);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let log = Arc::clone(&log);
+                async move {
+                    let (parts, body) = request.into_parts();
+                    log.lock().unwrap().push(parts);
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    let frames = [Frame::data(body), Frame::trailers(trailers)];
+                    let frames = frames.map(Ok::<_, Infallible>);
+                    let body = StreamBody::new(futures_util::stream::iter(frames));
+                    Ok::<_, Infallible>(Response::new(body))
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (address, seen)
+}
+
+async fn client(address: SocketAddr) -> http2::SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn topology(address: SocketAddr) -> String {
+    format!(
+        "version: 1\nclusters:\n  c:\n    shards:\n      - {{ name: s0, nodes: [{{ id: h2, address: \"{address}\" }}] }}\n"
+    )
+}
+
+const ROUTES: &str = "routes:\n  - { name: r, match: {}, key: path, cluster: c }\n";
+
+#[tokio::test]
+async fn http2_clients_reach_http1_nodes() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let mut sender = client(keyway.address).await;
+    for at in 0..3 {
+        let request = Request::put(format!("http://app.test/{at}/x?q"))
+            .body(Full::new(Bytes::from("hello")))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(
+            (response.status(), response.version()),
+            (StatusCode::OK, Version::HTTP_2)
+        );
+        assert_eq!(
+            response.headers()["via"]
+                .to_str()
+                .unwrap()
+                .split(' ')
+                .next(),
+            Some("1.1")
+        );
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "a"
+        );
+    }
+    let seen = node.requests();
+    assert_eq!(seen[0].line, "PUT /0/x?q HTTP/1.1");
+    assert_eq!(seen[0].field("host"), Some("app.test"));
+    assert!(seen[0].field("via").unwrap().starts_with("2 keyway-"));
+    assert_eq!(seen[2].body, b"hello");
+    assert_eq!(
+        seen[2].connection, seen[0].connection,
+        "the connection is kept"
+    );
+}
+
+#[tokio::test]
+async fn grpc_goes_by_http2_with_its_trailers() {
+    let (address, seen) = echo_node().await;
+    let keyway = Keyway::start(ROUTES, &topology(address));
+    let mut sender = client(keyway.address).await;
+    let request = Request::post("http://app.test/pkg.Service/Call")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(Bytes::from_static(b"\0\0\0\0\x02hi")))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), &b"\0\0\0\0\x02hi"[..]);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].version, Version::HTTP_2);
+    assert_eq!(seen[0].headers["te"], "trailers");
+    assert_eq!(seen[0].uri.authority().unwrap(), "app.test");
+    assert!(!seen[0].headers.contains_key("host"));
+}
+
+// The raw client blocks its thread; the node needs another.
+#[tokio::test(flavor = "multi_thread")]
+async fn http1_clients_reach_http2_nodes() {
+    let (address, _) = echo_node().await;
+    let keyway = Keyway::start(
+        &format!("{ROUTES}clusters: {{ c: {{ protocol: h2 }} }}\n"),
+        &topology(address),
+    );
+    let reply = keyway.client().ask("POST", "/k", &[], b"hello");
+    assert_eq!(
+        (reply.status, reply.text().as_str(), reply.whole),
+        (200, "hello", true)
+    );
+    assert_eq!(
+        keyway.metric("keyway_connections", &["side=\"upstream\""]),
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn errors_of_grpc_requests_are_all_head() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    node.kill();
+    let mut sender = client(keyway.address).await;
+    let request = Request::post("http://app.test/pkg.Service/Call")
+        .header("content-type", "application/grpc+proto")
+        .body(Full::default())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["grpc-status"], "14");
+    assert_eq!(response.headers()["x-keyway-error"], "no_healthy_node");
+}
+
+#[tokio::test]
+async fn two_readings_of_the_authority_are_refused() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let mut sender = client(keyway.address).await;
+    let request = Request::get("http://app.test/k")
+        .header("host", "other.test")
+        .body(Full::default())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert!(node.requests().is_empty());
+}
+
+#[tokio::test]
+async fn many_streams_share_one_connection_each_way() {
+    let (address, seen) = echo_node().await;
+    let keyway = Keyway::start(
+        &format!("{ROUTES}threads: 1\nclusters: {{ c: {{ protocol: h2 }} }}\n"),
+        &topology(address),
+    );
+    let sender = client(keyway.address).await;
+    let requests = (0..100).map(|at| {
+        let mut sender = sender.clone();
+        tokio::spawn(async move {
+            let body = Full::new(Bytes::from(vec![b'x'; 100 * at]));
+            let request = Request::post(format!("http://app.test/{at}"))
+                .body(body)
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .len()
+        })
+    });
+    for (at, request) in requests.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(request.await.unwrap(), 100 * at);
+    }
+    assert_eq!(seen.lock().unwrap().len(), 100);
+    assert_eq!(
+        keyway.metric("keyway_connections", &["side=\"upstream\""]),
+        1.0
+    );
+    assert_eq!(
+        keyway.metric("keyway_connections", &["side=\"downstream\""]),
+        1.0
+    );
+}
