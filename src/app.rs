@@ -6,7 +6,6 @@
 //! | the main thread | file watch, writer, resolver, admin, signals | nobody's request |
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +20,6 @@ use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::net::{BindError, SharedListener};
 use crate::proxy::{DataThread, Fleet, Surroundings};
-use crate::topology::Address;
 
 mod resolve;
 
@@ -46,7 +44,6 @@ pub struct App {
     pub drain: DrainWatch,
     /// When it began.
     pub started: Instant,
-    listeners: Vec<(String, Address)>,
     trigger: DrainTrigger,
     threads: Vec<JoinHandle<()>>,
 }
@@ -117,27 +114,9 @@ impl App {
             fleet,
             drain,
             started,
-            listeners: bound,
             trigger,
             threads,
         })
-    }
-
-    /// The bound address of the listener `name`.
-    pub fn address(&self, name: &str) -> Option<&Address> {
-        self.listeners
-            .iter()
-            .find(|it| it.0 == name)
-            .map(|it| &it.1)
-    }
-
-    /// The bound socket address of the only, or first, TCP listener.
-    pub fn socket_address(&self) -> Option<SocketAddr> {
-        let texts = self
-            .listeners
-            .iter()
-            .map(|(_, address)| address.to_string());
-        texts.filter_map(|it| it.parse().ok()).next()
     }
 
     /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending

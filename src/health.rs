@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 
 /// How long a node that refused is passed by: long enough to cost nothing, short enough that a
-/// restarted process serves again before its users look (HAProxy and nginx: 1 to 10 s).
+/// restarted process serves again before its users look (nginx rests a node for 10 s, `HAProxy` until a check succeeds).
 const REFUSED: Backoff = Backoff {
     base: Duration::from_millis(100),
     max: Duration::from_secs(5),

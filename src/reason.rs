@@ -109,130 +109,30 @@ impl Reason {
     }
 
     /// The answer in one row: name, status, gRPC status, title.
+    #[rustfmt::skip] // A table is read by its columns.
     fn row(self) -> (&'static str, StatusCode, u8, &'static str) {
         use StatusCode as Http;
-        use grpc::*;
         match self {
-            Self::NoRoute => (
-                "no_route",
-                Http::NOT_FOUND,
-                UNIMPLEMENTED,
-                "No route matches the request",
-            ),
-            Self::MissingKey => (
-                "missing_key",
-                Http::BAD_REQUEST,
-                INVALID_ARGUMENT,
-                "The request carries no key",
-            ),
-            Self::BadRequest => (
-                "bad_request",
-                Http::BAD_REQUEST,
-                INVALID_ARGUMENT,
-                "The request is malformed or ambiguous",
-            ),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                Http::METHOD_NOT_ALLOWED,
-                UNIMPLEMENTED,
-                "The method is never forwarded",
-            ),
-            Self::RequestTimeout => (
-                "request_timeout",
-                Http::REQUEST_TIMEOUT,
-                CANCELLED,
-                "The request was sent too slowly",
-            ),
-            Self::BodyTooLarge => (
-                "body_too_large",
-                Http::PAYLOAD_TOO_LARGE,
-                RESOURCE_EXHAUSTED,
-                "The body is too large",
-            ),
-            Self::TargetTooLong => (
-                "target_too_long",
-                Http::URI_TOO_LONG,
-                INVALID_ARGUMENT,
-                "The target is too long",
-            ),
-            Self::ExpectationFailed => (
-                "expectation_failed",
-                Http::EXPECTATION_FAILED,
-                INVALID_ARGUMENT,
-                "Only 100-continue can be expected",
-            ),
-            Self::HeadersTooLarge => (
-                "headers_too_large",
-                Http::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                RESOURCE_EXHAUSTED,
-                "The head is too large",
-            ),
-            Self::Loop => (
-                "loop",
-                Http::LOOP_DETECTED,
-                INTERNAL,
-                "The request passed this proxy before",
-            ),
-            Self::NoHealthyNode => (
-                "no_healthy_node",
-                Http::SERVICE_UNAVAILABLE,
-                UNAVAILABLE,
-                "No node of the shard can be reached",
-            ),
-            Self::Overloaded => (
-                "overloaded",
-                Http::SERVICE_UNAVAILABLE,
-                RESOURCE_EXHAUSTED,
-                "The nodes have as much as they may have",
-            ),
-            Self::Draining => (
-                "draining",
-                Http::SERVICE_UNAVAILABLE,
-                UNAVAILABLE,
-                "The proxy is ending",
-            ),
-            Self::ConnectFailed => (
-                "connect_failed",
-                Http::BAD_GATEWAY,
-                UNAVAILABLE,
-                "The last node tried could not be reached",
-            ),
-            Self::UpstreamReset => (
-                "upstream_reset",
-                Http::BAD_GATEWAY,
-                UNAVAILABLE,
-                "The node broke the connection before it answered",
-            ),
-            Self::UpstreamProtocol => (
-                "upstream_protocol",
-                Http::BAD_GATEWAY,
-                INTERNAL,
-                "The node's answer is no valid response",
-            ),
-            Self::AttemptTimeout => (
-                "attempt_timeout",
-                Http::GATEWAY_TIMEOUT,
-                DEADLINE_EXCEEDED,
-                "The node did not answer in time",
-            ),
-            Self::Timeout => (
-                "timeout",
-                Http::GATEWAY_TIMEOUT,
-                DEADLINE_EXCEEDED,
-                "The route's time is over",
-            ),
-            Self::UnsupportedCoding => (
-                "unsupported_coding",
-                Http::NOT_IMPLEMENTED,
-                UNIMPLEMENTED,
-                "The transfer coding is not known",
-            ),
-            Self::Internal => (
-                "internal",
-                Http::INTERNAL_SERVER_ERROR,
-                INTERNAL,
-                "The proxy failed",
-            ),
+            Self::NoRoute           => ("no_route",           Http::NOT_FOUND,                       grpc::UNIMPLEMENTED,      "No route matches the request"),
+            Self::MissingKey        => ("missing_key",        Http::BAD_REQUEST,                     grpc::INVALID_ARGUMENT,   "The request carries no key"),
+            Self::BadRequest        => ("bad_request",        Http::BAD_REQUEST,                     grpc::INVALID_ARGUMENT,   "The request is malformed or ambiguous"),
+            Self::MethodNotAllowed  => ("method_not_allowed", Http::METHOD_NOT_ALLOWED,              grpc::UNIMPLEMENTED,      "The method is never forwarded"),
+            Self::RequestTimeout    => ("request_timeout",    Http::REQUEST_TIMEOUT,                 grpc::CANCELLED,          "The request was sent too slowly"),
+            Self::BodyTooLarge      => ("body_too_large",     Http::PAYLOAD_TOO_LARGE,               grpc::RESOURCE_EXHAUSTED, "The body is too large"),
+            Self::TargetTooLong     => ("target_too_long",    Http::URI_TOO_LONG,                    grpc::INVALID_ARGUMENT,   "The target is too long"),
+            Self::ExpectationFailed => ("expectation_failed", Http::EXPECTATION_FAILED,              grpc::INVALID_ARGUMENT,   "Only 100-continue can be expected"),
+            Self::HeadersTooLarge   => ("headers_too_large",  Http::REQUEST_HEADER_FIELDS_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "The head is too large"),
+            Self::Loop              => ("loop",               Http::LOOP_DETECTED,                   grpc::INTERNAL,           "The request passed this proxy before"),
+            Self::NoHealthyNode     => ("no_healthy_node",    Http::SERVICE_UNAVAILABLE,             grpc::UNAVAILABLE,        "No node of the shard can be reached"),
+            Self::Overloaded        => ("overloaded",         Http::SERVICE_UNAVAILABLE,             grpc::RESOURCE_EXHAUSTED, "The nodes have as much as they may have"),
+            Self::Draining          => ("draining",           Http::SERVICE_UNAVAILABLE,             grpc::UNAVAILABLE,        "The proxy is ending"),
+            Self::ConnectFailed     => ("connect_failed",     Http::BAD_GATEWAY,                     grpc::UNAVAILABLE,        "The last node tried could not be reached"),
+            Self::UpstreamReset     => ("upstream_reset",     Http::BAD_GATEWAY,                     grpc::UNAVAILABLE,        "The node broke the connection before it answered"),
+            Self::UpstreamProtocol  => ("upstream_protocol",  Http::BAD_GATEWAY,                     grpc::INTERNAL,           "The node's answer is no valid response"),
+            Self::AttemptTimeout    => ("attempt_timeout",    Http::GATEWAY_TIMEOUT,                 grpc::DEADLINE_EXCEEDED,  "The node did not answer in time"),
+            Self::Timeout           => ("timeout",            Http::GATEWAY_TIMEOUT,                 grpc::DEADLINE_EXCEEDED,  "The route's time is over"),
+            Self::UnsupportedCoding => ("unsupported_coding", Http::NOT_IMPLEMENTED,                 grpc::UNIMPLEMENTED,      "The transfer coding is not known"),
+            Self::Internal          => ("internal",           Http::INTERNAL_SERVER_ERROR,           grpc::INTERNAL,           "The proxy failed"),
         }
     }
 }

@@ -193,7 +193,7 @@ fn clusters(state: &State) -> [Family; 4] {
 }
 
 /// The values of the `standing` label: exactly one is 1 for each node.
-pub const STANDINGS: [&str; 4] = ["healthy", "suspect", "draining", "unresolved"];
+pub(super) const STANDINGS: [&str; 4] = ["healthy", "suspect", "draining", "unresolved"];
 
 /// What stands in the way of a node, if anything does.
 pub(super) fn standing(replica: &Replica, now: u64) -> &'static str {
@@ -347,7 +347,8 @@ fn connections_of(
     stripes: &Striped<ConnectionCounters>,
 ) {
     open.sample(&[side, cluster], level(stripes, |it| &it.open));
-    let outcomes: [(&str, fn(&ConnectionCounters) -> &Counter); 4] = [
+    type Outcome = (&'static str, fn(&ConnectionCounters) -> &Counter);
+    let outcomes: [Outcome; 4] = [
         ("ok", |it| &it.ok),
         ("refused", |it| &it.refused),
         ("timeout", |it| &it.timeout),

@@ -67,7 +67,7 @@ async fn resolve(node: &Node) {
             }
         }
         Ok(Err(error)) if !known => {
-            warn!(node = node.id(), host, %error, "the node's name does not resolve")
+            warn!(node = node.id(), host, %error, "the node's name does not resolve");
         }
         Err(_elapsed) if !known => warn!(
             node = node.id(),

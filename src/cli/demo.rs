@@ -87,7 +87,10 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
         () = shutdown.notified() => {}
     }
     line("\nending")?;
-    app.drain(async { drop(interrupt.recv().await) }).await;
+    let hurry = async {
+        interrupt.recv().await;
+    };
+    app.drain(hurry).await;
     for node in &mut nodes {
         // A node that was killed by hand is gone already.
         let _gone = node.process.kill().await.is_err();
@@ -164,7 +167,8 @@ fn what_to_try(folder: &Path, args: &DemoArgs, nodes: &[Node]) -> String {
          {}\n\n\
          store and read a user; the answer tells shard, node and attempts\n  \
          curl -X PUT {listen}/users/42 -d '{{\"name\":\"Ada\"}}'; curl -i {listen}/users/42\n\n\
-         kill a node and read all users: nothing breaks\n  \
+         store a hundred users; kill a node and read them all: nothing breaks\n  \
+         for i in $(seq 100); do curl -s -o /dev/null -X PUT {listen}/users/$i -d $i; done\n  \
          kill -9 {victim}; for i in $(seq 100); do curl -s -o /dev/null -w '%{{http_code}}\\n' {listen}/users/$i; done | sort | uniq -c\n\n\
          see where a key goes, and why\n  \
          curl '{admin}/v1/explain?cluster=users&key=42'\n\n\

@@ -44,22 +44,7 @@ pub(super) fn start_log(format: LogFormatArg) -> Result<LogLevel, Failure> {
 async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
     // Before the listeners: a signal must find its handler from the first connection on.
     let mut signals = Signals::listen().map_err(|error| Failure::from_error(&error))?;
-    let overrides = Overrides {
-        admin: args.admin.clone(),
-        zone: args.zone.clone(),
-    };
-    let (config, files) = match &args.config {
-        Some(path) => {
-            let opened = Loader::open(path.clone(), overrides);
-            let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
-            (config, Some((loader, snapshot)))
-        }
-        None => {
-            let cores = std::thread::available_parallelism().map_or(1, Into::into);
-            let flags = Config::from_flags(&args.listen, &args.key, &args.node, &overrides, cores);
-            (flags.map_err(|it| Failure::from_error(&it))?, None)
-        }
-    };
+    let (config, files) = load(args)?;
     let shutdown = Arc::new(Notify::new());
     let (app, reload) = start(config, files, &log_level, &shutdown)?;
     let mut hangups = signals.hangup;
@@ -83,6 +68,22 @@ async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
     };
     app.drain(hurry).await;
     Ok(())
+}
+
+/// The configuration of the files, with what follows them, or of the flags.
+fn load(args: &RunArgs) -> Result<(Config, Option<(Loader, Snapshot)>), Failure> {
+    let overrides = Overrides {
+        admin: args.admin.clone(),
+        zone: args.zone.clone(),
+    };
+    if let Some(path) = &args.config {
+        let opened = Loader::open(path.clone(), overrides);
+        let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
+        return Ok((config, Some((loader, snapshot))));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let flags = Config::from_flags(&args.listen, &args.key, &args.node, &overrides, cores);
+    Ok((flags.map_err(|it| Failure::from_error(&it))?, None))
 }
 
 /// Starts everything that a configuration asks for, beside the data threads the watcher of `files`

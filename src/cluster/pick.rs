@@ -6,7 +6,7 @@
 
 use super::state::{Cluster, Replica};
 use crate::health::{Millis, Verdict};
-use crate::placement::Token;
+use crate::placement::{MemberIndex, Token};
 use crate::routing::{Order, WhenShardDown};
 
 /// The most attempts that a request may make: the bound of what is remembered as tried.
@@ -82,7 +82,10 @@ impl Pick {
         reach: Reach,
     ) -> impl Iterator<Item = Target> + use<'a> {
         let token = self.token;
-        let placed = cluster.placement.candidates(token).map(|it| it.as_usize());
+        let placed = cluster
+            .placement
+            .candidates(token)
+            .map(MemberIndex::as_usize);
         let owners = match self.pinned {
             Some(_) => 1,
             None => cluster.placement.replicas(token).count(),

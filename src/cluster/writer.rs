@@ -13,7 +13,7 @@ use super::reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
 use super::state::{SharedState, State};
 
 /// How many commands may wait: reloads come one at a time, and operators are few.
-pub const MAILBOX: usize = 16;
+const MAILBOX: usize = 16;
 
 /// What the writer can be told to do: the only way to a new state.
 #[derive(Debug)]
@@ -196,6 +196,9 @@ impl Reloads {
     }
 
     /// The share of each cluster's key space that the last applied change moved.
+    ///
+    /// # Panics
+    /// When the writer panicked while it told them.
     pub fn moved(&self) -> Vec<(String, f64)> {
         self.moved
             .lock()

@@ -82,7 +82,7 @@ fn assemble(
         address: it.address.0.clone(),
     });
     let auto = NonZeroUsize::new((*cores).min(AUTO_THREADS_MAX)).unwrap_or(NonZeroUsize::MIN);
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let process = Process {
         listeners: listeners.collect(),
         admin: overrides
@@ -116,7 +116,7 @@ impl Assembled {
     pub(super) fn with_topology(
         self,
         topology: Topology,
-        shown: Value,
+        shown: &Value,
     ) -> Result<Config, Problems> {
         let unknown = self
             .clusters
@@ -180,7 +180,7 @@ impl Config {
         };
         let (topology, shown) = topology::parse("--node", &shards)?;
         let flags = PathBuf::from("--listen and --key");
-        keyway(&flags, &text, &surroundings)?.with_topology(topology, shown)
+        keyway(&flags, &text, &surroundings)?.with_topology(topology, &shown)
     }
 }
 

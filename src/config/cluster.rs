@@ -191,7 +191,7 @@ impl RetryFile {
             methods,
             on_timeout: self
                 .on_timeout
-                .map_or(default.on_timeout.min(methods), |it| it.value),
+                .map_or_else(|| default.on_timeout.min(methods), |it| it.value),
             grpc: self
                 .grpc
                 .map_or(default.grpc, |it| it.iter().map(|it| it.0).collect()),

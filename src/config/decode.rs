@@ -115,16 +115,16 @@ impl<'d> Decode<'d> {
     fn part<'de, S: DeserializeSeed<'de>>(
         &self,
         node: &'d Node,
-        key: String,
+        key: &str,
         seed: S,
     ) -> Result<S::Value, Error> {
         let part = Decode {
             notes: self.notes,
             node,
-            key: key.clone(),
+            key: key.to_owned(),
         };
         seed.deserialize(part).map_err(|error| {
-            self.notes.note(node, &key, error);
+            self.notes.note(node, key, error);
             Error::Noted
         })
     }
@@ -301,7 +301,7 @@ impl<'de> MapAccess<'de> for Map<'_, '_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let (name, node) = self.value.take().expect("a value must follow its key");
-        self.of.part(node, join(&self.of.key, name), seed)
+        self.of.part(node, &join(&self.of.key, name), seed)
     }
 }
 
@@ -323,7 +323,7 @@ impl<'de> SeqAccess<'de> for List<'_, '_> {
             let key = format!("{}[{}]", self.of.key, self.next);
             self.next += 1;
             if !self.of.notes.is_aside(item) {
-                return self.of.part(item, key, seed).map(Some);
+                return self.of.part(item, &key, seed).map(Some);
             }
         }
         Ok(None)

@@ -47,14 +47,15 @@ pub(super) struct KeywayFile {
     #[serde(default)]
     pub(super) clusters: BTreeMap<String, ClusterFile>,
     /// Nothing yet.
-    pub(super) limits: Option<NoKeys>,
+    #[expect(dead_code, reason = "an empty section is allowed and says nothing")]
+    limits: Option<NoKeys>,
 }
 
 /// A section that has no keys yet.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limits")]
-pub(super) struct NoKeys {}
+struct NoKeys {}
 
 /// One listening socket.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -63,7 +64,7 @@ pub(super) struct NoKeys {}
 pub(super) struct ListenerFile {
     /// Its name, unique.
     pub(super) name: At<Name>,
-    /// HOST:PORT or unix:/PATH.
+    /// `HOST:PORT` or `unix:/PATH`.
     pub(super) address: ListenAddress,
 }
 
@@ -72,7 +73,7 @@ pub(super) struct ListenerFile {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Admin")]
 pub(super) struct AdminFile {
-    /// HOST:PORT or unix:/PATH. Default: 127.0.0.1:9901.
+    /// `HOST:PORT` or `unix:/PATH`. Default: 127.0.0.1:9901.
     pub(super) address: Option<ListenAddress>,
 }
 
@@ -234,7 +235,7 @@ impl RouteFile {
             on_missing_key: self.on_missing_key.map_or(MissingKey::Reject, |it| it.0),
             cluster: self.cluster.value.0,
             timeout: self.timeout.map_or(Duration::from_secs(10), |it| it.0),
-            idle_timeout: self.idle_timeout.map_or(Duration::from_secs(60), |it| it.0),
+            idle_timeout: self.idle_timeout.map_or(Duration::from_mins(1), |it| it.0),
             honour_idempotency_key: self.idempotency_key == Some(IdempotencyKey::Honour),
         };
         (problems.len() == before).then_some(route)

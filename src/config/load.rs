@@ -95,7 +95,7 @@ impl Loader {
         });
         match (keyway, topology) {
             (Ok(keyway), Ok((topology, shown))) => keyway
-                .with_topology(topology, shown)
+                .with_topology(topology, &shown)
                 .map_err(LoadError::Waiting),
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
             (Err(one), Err(other)) => {

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -88,9 +87,6 @@ texts! {
         |text| text.parse::<PathPattern>().map_err(|it| Some(it.to_string()));
     /// A request method.
     MethodName(Method), "a request method such as GET", "[A-Z]+", method;
-    /// A header field's name.
-    FieldName(HeaderName), "the name of a header field", "[!#$%&'*+.^_`|~0-9A-Za-z-]+",
-        |text| HeaderName::from_str(text).map_err(|_invalid| None);
     /// A name: of a route, a cluster, a shard, a node, a listener.
     Name(String), "a name of 1 to 255 printable characters", "[^\\s\\x00-\\x1f]{1,255}", name;
 }

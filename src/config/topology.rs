@@ -94,7 +94,7 @@ struct ShardFile {
 struct NodeFile {
     /// Its identity, unique in the file.
     id: At<Name>,
-    /// HOST:PORT, [IPV6]:PORT or unix:/PATH.
+    /// `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`.
     address: At<NodeAddress>,
     /// The zone it runs in. Default: unknown.
     zone: Option<String>,
@@ -277,7 +277,7 @@ impl Checks<'_> {
             let fits = u8::try_from(factor.value).ok().and_then(NonZeroU8::new);
             match fits.filter(|it| usize::from(it.get()) <= nodes) {
                 _ if !of_nodes => {
-                    self.refuse(factor, "replication_factor only with nodes", "shards")
+                    self.refuse(factor, "replication_factor only with nodes", "shards");
                 }
                 Some(fits) => replication.factor = fits,
                 None if !self.whole => {}

@@ -278,7 +278,7 @@ fn folders_of(path: &Path) -> Vec<PathBuf> {
     let target = |path: &Path| -> io::Result<PathBuf> { path.canonicalize() };
     let mut folders = Vec::new();
     let named = path.parent().filter(|it| !it.as_os_str().is_empty());
-    folders.push(named.unwrap_or(Path::new(".")).to_owned());
+    folders.push(named.unwrap_or_else(|| Path::new(".")).to_owned());
     if let Ok(target) = target(path) {
         folders.extend(target.parent().map(Path::to_owned));
     }

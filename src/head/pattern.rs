@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub const CAPTURES_MAX: usize = 8;
 
 /// The most segments of one pattern.
-pub const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_MAX: usize = 64;
 
 /// A path's pattern: literal segments, `{name}` for one segment that is not empty, and at the end
 /// `**` for any number of segments, none included.

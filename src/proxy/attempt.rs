@@ -388,8 +388,14 @@ impl AttemptError {
         use ConnectError::{Handshake, Limit, Refused, TimedOut, Unresolved};
         match self {
             Self::Connect(Refused { .. } | TimedOut { .. } | Handshake { .. }) => true,
-            Self::Connect(Limit { .. } | Unresolved(_)) => false,
-            _ => false,
+            Self::Connect(Limit { .. } | Unresolved(_))
+            | Self::Unsent(_)
+            | Self::Reset { .. }
+            | Self::Protocol(_)
+            | Self::TimedOut
+            | Self::Deadline
+            | Self::SlowClient
+            | Self::Client(_) => false,
         }
     }
 

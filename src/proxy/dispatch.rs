@@ -15,7 +15,7 @@ use super::forward::{Call, forward, refuse};
 use super::outcome::{Line, Outcome};
 use super::request::{is_grpc, read, target};
 use super::thread::View;
-use crate::cluster::{Pick, RouteEntry};
+use crate::cluster::{Cluster, Pick, RouteEntry};
 use crate::drain::Phase;
 use crate::head::{Fields, RequestHead};
 use crate::key::{BODY_KEY_MAX, Body, KeyError, Lookup};
@@ -79,7 +79,7 @@ pub(super) async fn serve(
             };
             forward(call, pick).await
         }
-        Err(refusal) => refuse(outcome, refusal, grpc),
+        Err(refusal) => refuse(outcome, &refusal, grpc),
     }
 }
 
@@ -111,22 +111,10 @@ async fn route(
     let activity = Activity::new(outcome.started(), entry.route.idle_timeout);
     let source = Source::new(incoming, cluster.params.retry.replay_max, activity.clone());
     let deadline = outcome.started() + entry.route.timeout;
-    let pick = match key(entry, &head, &captures, source.as_ref(), deadline).await? {
-        Some(key) => Pick::new(cluster, Some(&key), cluster.placement.token(&key)),
-        None => {
-            outcome.counters().missing_keys.increment();
-            match &entry.route.on_missing_key {
-                MissingKey::Reject => return Err(Reason::MissingKey.into()),
-                MissingKey::Spread => {
-                    let anywhere = connection.thread.random().to_le_bytes();
-                    Pick::new(cluster, None, cluster.placement.token(&anywhere))
-                }
-                MissingKey::Value(value) => {
-                    let key = value.as_bytes();
-                    Pick::new(cluster, Some(key), cluster.placement.token(key))
-                }
-            }
-        }
+    let key = key(entry, &head, &captures, source.as_ref(), deadline).await?;
+    let pick = match &key {
+        Some(key) => Pick::new(cluster, Some(key), cluster.placement.token(key)),
+        None => without_key(connection, entry, cluster, outcome)?,
     };
     Ok(Routed {
         route,
@@ -136,6 +124,28 @@ async fn route(
         activity,
         pick,
     })
+}
+
+/// What the route does with a request that has no key.
+fn without_key(
+    connection: &Connection,
+    entry: &RouteEntry,
+    cluster: &Cluster,
+    outcome: &Outcome,
+) -> Result<Pick, Refusal> {
+    outcome.counters().missing_keys.increment();
+    let placed = |key: &[u8]| cluster.placement.token(key);
+    match &entry.route.on_missing_key {
+        MissingKey::Reject => Err(Reason::MissingKey.into()),
+        MissingKey::Spread => {
+            let anywhere = connection.thread.random().to_le_bytes();
+            Ok(Pick::new(cluster, None, placed(&anywhere)))
+        }
+        MissingKey::Value(value) => {
+            let key = value.as_bytes();
+            Ok(Pick::new(cluster, Some(key), placed(key)))
+        }
+    }
 }
 
 /// The request's key; `None` when it is missing. Reads the body only when the key is nowhere else.

@@ -47,7 +47,7 @@ type Attempted = Result<Answer, AttemptError>;
 /// Tries the nodes that `pick` finds until one answers, or no other may be tried.
 pub(super) async fn forward(call: Call, mut pick: Pick) -> Response<ResponseBody> {
     let Some(mut target) = pick.next(call.cluster(), call.now()) else {
-        return refuse(call.outcome, Reason::NoHealthyNode.into(), call.grpc);
+        return refuse(call.outcome, &Reason::NoHealthyNode.into(), call.grpc);
     };
     let (mut reuse, mut sent, mut attempts) = (Reuse::Pooled, false, 0);
     loop {
@@ -124,7 +124,7 @@ fn conclude(
         Ok(answer) => answer,
         Err(error) => {
             let refusal = Refusal::from(error.reason(sent));
-            return refuse(call.outcome, refusal, call.grpc);
+            return refuse(call.outcome, &refusal, call.grpc);
         }
     };
     if target.rank > 0 {
@@ -138,7 +138,7 @@ fn conclude(
 }
 
 /// keyway's own answer, counted and logged as such.
-pub(super) fn refuse(outcome: Outcome, refusal: Refusal, grpc: bool) -> Response<ResponseBody> {
+pub(super) fn refuse(outcome: Outcome, refusal: &Refusal, grpc: bool) -> Response<ResponseBody> {
     outcome.refused(refusal.reason);
     let (head, body) = refusal.response(grpc).into_parts();
     outcome.responded(head.status);

@@ -327,13 +327,11 @@ impl View {
             .map(|(cluster, _, replica)| {
                 let (params, timeout) = (cluster.params.pool, cluster.params.connect_timeout);
                 let endpoint = replica.node.endpoint();
-                match before.remove(&Arc::as_ptr(endpoint)) {
-                    Some(pool) => pool.reconfigured(params, timeout),
-                    None => {
-                        let counters = Arc::clone(&cluster.connections);
-                        Pool::new(Arc::clone(endpoint), counters, thread, params, timeout)
-                    }
+                if let Some(pool) = before.remove(&Arc::as_ptr(endpoint)) {
+                    return pool.reconfigured(params, timeout);
                 }
+                let counters = Arc::clone(&cluster.connections);
+                Pool::new(Arc::clone(endpoint), counters, thread, params, timeout)
             })
             .collect();
         for left in before.into_values() {

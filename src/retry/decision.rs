@@ -12,7 +12,7 @@ use super::{GrpcCode, Policy, RepeatableMethods};
 pub enum Failure {
     /// No connection was made: the node's application saw nothing.
     Connect,
-    /// The node refused the request unprocessed (REFUSED_STREAM, above GOAWAY's last id; RFC 9113
+    /// The node refused the request unprocessed (`REFUSED_STREAM`, above GOAWAY's last id; RFC 9113
     /// 8.7), or the connection was closed before a byte of it was written.
     Unsent,
     /// The connection broke after bytes were written and before the response's head.
@@ -32,6 +32,10 @@ pub enum Failure {
 
 /// What is known of the request when an attempt failed.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each named"
+)]
 pub struct Situation {
     /// Whether the method, or an honoured idempotency key, allows a repeat after bytes were sent.
     pub repeatable: RepeatableMethods,
@@ -141,10 +145,10 @@ impl Policy {
 
     fn method_allows(&self, failure: Failure, of: RepeatableMethods) -> bool {
         match failure {
-            Failure::Connect | Failure::Unsent => true,
+            // Unsent is unseen; and the operator named the gRPC codes that say "not processed",
+            // for gRPC has only POST.
+            Failure::Connect | Failure::Unsent | Failure::Grpc(_) => true,
             Failure::Timeout => self.on_timeout.cover(of),
-            // The operator named the codes that say "not processed": gRPC has only POST.
-            Failure::Grpc(_) => true,
             Failure::Reset { .. } | Failure::Status(_) | Failure::Protocol => {
                 self.methods.cover(of)
             }

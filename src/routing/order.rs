@@ -19,7 +19,7 @@ pub const NODES_PER_SHARD_MAX: usize = 16;
 pub struct NodeSeed(u64);
 
 /// Places of nodes in their shard, the first to try first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     places: [u8; NODES_PER_SHARD_MAX],
     len: u8,

@@ -58,10 +58,13 @@ struct Leaf {
 /// The routes of one pattern and host, by their first header.
 #[derive(Debug, Default)]
 struct Bucket {
-    by_header: Vec<(HeaderName, HashMap<Box<[u8]>, Vec<usize>>)>,
+    by_header: Vec<(HeaderName, ByValue)>,
     /// Routes without a header, in their order.
     others: Vec<usize>,
 }
+
+/// Routes by the value of a header, in their order.
+type ByValue = HashMap<Box<[u8]>, Vec<usize>>;
 
 /// A request while its route is found.
 struct Search<'h, 'a> {

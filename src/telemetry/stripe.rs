@@ -80,7 +80,7 @@ impl Gauge {
 /// A histogram of durations, written by one thread.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: [Counter; Histogram::BOUNDS.len() + 1],
+    buckets: [Counter; Self::BOUNDS.len() + 1],
     sum_ns: Counter,
 }
 

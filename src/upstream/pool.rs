@@ -118,6 +118,7 @@ where
     }
 
     /// The same pool under other bounds.
+    #[must_use]
     pub fn reconfigured(&self, params: PoolParams, connect_timeout: Duration) -> Self {
         self.0.params.set(params);
         self.0.connect_timeout.set(connect_timeout);

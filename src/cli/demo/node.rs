@@ -47,13 +47,13 @@ pub(super) async fn serve(id: &str, store: &Path) -> io::Result<()> {
 /// The store's answer, marked by the node.
 async fn answer(id: &str, store: &Path, request: Request<Incoming>) -> Response<Body> {
     let answered = ask(store, request).await;
-    let mut response = answered
-        .map(|it| it.map(Either::Left))
-        .unwrap_or_else(|_lost| {
-            let mut response = Response::new(Either::Right(Empty::new()));
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
-        });
+    let mut response = if let Ok(response) = answered {
+        response.map(Either::Left)
+    } else {
+        let mut response = Response::new(Either::Right(Empty::new()));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    };
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert("x-served-by", id);
     }
