@@ -340,6 +340,9 @@ fn connections(state: &State, fleet: &Fleet) -> [Family; 2] {
     [open, total]
 }
 
+/// A value of the `outcome` label, and what counts it.
+type Outcome = (&'static str, fn(&ConnectionCounters) -> &Counter);
+
 fn connections_of(
     open: &mut Family,
     total: &mut Family,
@@ -347,7 +350,6 @@ fn connections_of(
     stripes: &Striped<ConnectionCounters>,
 ) {
     open.sample(&[side, cluster], level(stripes, |it| &it.open));
-    type Outcome = (&'static str, fn(&ConnectionCounters) -> &Counter);
     let outcomes: [Outcome; 4] = [
         ("ok", |it| &it.ok),
         ("refused", |it| &it.refused),
