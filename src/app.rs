@@ -19,7 +19,7 @@ use crate::cluster::{Command, Rejected, Reloads, SharedState, Writer};
 use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::net::{BindError, SharedListener};
-use crate::proxy::{DataThread, Fleet, Surroundings};
+use crate::proxy::{DataThread, Fleet, Pseudonym, Surroundings};
 
 mod resolve;
 
@@ -91,7 +91,7 @@ impl App {
             fleet: Arc::clone(&fleet),
             shared: Arc::clone(&shared),
             listeners: Arc::new(listeners),
-            pseudonym: pseudonym().into(),
+            pseudonym: Pseudonym::new(random_bits()),
             drain: drain.clone(),
             started,
         };
@@ -187,12 +187,9 @@ fn spawn(
         .spawn(run)
 }
 
-/// The name of this process in Via: `keyway-` and 64 random bits, so that only this very process
-/// takes a request for its own (RFC 9110 7.6.3 allows any pseudonym).
-fn pseudonym() -> String {
+/// Bits that differ between processes: the seed that the standard library's maps take from the
+/// system.
+fn random_bits() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    format!(
-        "keyway-{:016x}",
-        RandomState::new().hash_one(std::process::id())
-    )
+    RandomState::new().hash_one(std::process::id())
 }

@@ -18,4 +18,5 @@ mod outcome;
 mod request;
 mod thread;
 
+pub use fields::Pseudonym;
 pub use thread::{DataThread, Fleet, Surroundings, ThreadPort};

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info};
 
 use super::body::{ClientFault, Exchange, RequestBody, Source};
-use super::fields;
+use super::fields::strip_hop_by_hop;
 use super::forward::Call;
 use super::thread::{Context, View};
 use crate::cluster::counters::Class;
@@ -345,8 +345,10 @@ pub(super) fn annotate(
 
 /// Makes a node's response head ready for the client.
 pub(super) fn finish_head(head: &mut response::Parts, call: &Call, target: Target, attempts: u32) {
-    fields::strip_hop_by_hop(&mut head.headers);
-    fields::add_via(&mut head.headers, head.version, &call.thread().pseudonym);
+    strip_hop_by_hop(&mut head.headers);
+    call.thread()
+        .pseudonym
+        .add_to(&mut head.headers, head.version);
     let facts = &call.cluster().params.annotate.response;
     annotate(&mut head.headers, call, target, attempts, facts);
     // hyper writes the version of the client's connection.

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use http::{Request, Response, header, request};
+use http::{HeaderMap, Request, Response, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
 use super::body::{Activity, Prefix, ResponseBody, Source};
 use super::connection::Connection;
-use super::fields;
+use super::fields::strip_hop_by_hop;
 use super::forward::{Call, forward, refuse};
 use super::outcome::{Line, Outcome};
 use super::request::{is_grpc, read, target};
@@ -67,8 +67,8 @@ pub(super) async fn serve(
                 version: parts.version,
                 authority,
                 repeatable: repeatable(entry, &parts),
-                fields: forwarded_fields(&connection, entry, &parts),
                 method: parts.method,
+                fields: forwarded_fields(&connection, entry, parts.version, parts.headers),
                 connection,
                 grpc,
                 source,
@@ -206,16 +206,16 @@ fn repeatable(entry: &RouteEntry, parts: &request::Parts) -> RepeatableMethods {
 fn forwarded_fields(
     connection: &Connection,
     entry: &RouteEntry,
-    parts: &request::Parts,
-) -> header::HeaderMap {
-    let mut forwarded = parts.headers.clone();
-    fields::strip_hop_by_hop(&mut forwarded);
-    fields::add_via(&mut forwarded, parts.version, &connection.thread.pseudonym);
+    version: Version,
+    mut fields: HeaderMap,
+) -> HeaderMap {
+    strip_hop_by_hop(&mut fields);
+    connection.thread.pseudonym.add_to(&mut fields, version);
     if entry.route.key.needs_body() {
         // keyway read the body, so the client has had its 100.
-        forwarded.remove(header::EXPECT);
+        fields.remove(header::EXPECT);
     }
-    forwarded
+    fields
 }
 
 fn line(parts: &request::Parts, connection: &Connection) -> Line {

@@ -60,7 +60,7 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Whether the list field `name` has the member `token`, whatever parameters follow it.
-pub(super) fn lists(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+fn lists(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(fields, name).any(|it| {
         let bare = it.split(';').next().unwrap_or(it).trim_end();
         bare.eq_ignore_ascii_case(token)
@@ -77,20 +77,40 @@ fn tokens<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     members.map(str::trim).filter(|it| !it.is_empty())
 }
 
-/// Whether a message passed the proxy `pseudonym` before (RFC 9110 7.6.3).
-pub(super) fn has_passed(fields: &HeaderMap, pseudonym: &str) -> bool {
-    tokens(fields, &VIA).any(|entry| entry.split_ascii_whitespace().nth(1) == Some(pseudonym))
+/// How this process names itself in Via: what finds a loop (RFC 9110 7.6.3).
+#[derive(Clone, Debug)]
+pub struct Pseudonym {
+    name: String,
+    /// The entries for messages received by HTTP/1.0, 1.1 and 2: written once, shared after.
+    entries: [HeaderValue; 3],
 }
 
-/// Adds the entry of `pseudonym`, which received the message by `version`.
-pub(super) fn add_via(fields: &mut HeaderMap, version: Version, pseudonym: &str) {
-    let version = match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        _ => "1.1",
-    };
-    if let Ok(entry) = HeaderValue::try_from(format!("{version} {pseudonym}")) {
-        fields.append(VIA, entry);
+impl Pseudonym {
+    /// A name of `keyway-` and these bits. They should be random, so that only this very process
+    /// takes a message for its own.
+    #[expect(clippy::missing_panics_doc, reason = "hex digits are a field's value")]
+    pub fn new(bits: u64) -> Self {
+        let name = format!("keyway-{bits:016x}");
+        let entry = |version: &str| {
+            HeaderValue::try_from(format!("{version} {name}")).expect("hex digits must be a value")
+        };
+        let entries = ["1.0", "1.1", "2"].map(entry);
+        Self { name, entries }
+    }
+
+    /// Whether a message with these fields passed this process before.
+    pub(super) fn has_seen(&self, fields: &HeaderMap) -> bool {
+        tokens(fields, &VIA).any(|entry| entry.split_ascii_whitespace().nth(1) == Some(&self.name))
+    }
+
+    /// Adds the entry for a message that was received by `version`.
+    pub(super) fn add_to(&self, fields: &mut HeaderMap, version: Version) {
+        let entry = match version {
+            Version::HTTP_10 => 0,
+            Version::HTTP_2 => 2,
+            _ => 1,
+        };
+        fields.append(VIA, self.entries[entry].clone());
     }
 }
 
@@ -170,11 +190,13 @@ mod tests {
 
     #[test]
     fn via_finds_a_loop_through_other_proxies() {
+        let (ours, other) = (Pseudonym::new(1), Pseudonym::new(2));
         let mut via = fields(&[("via", "1.0 fred, 1.1 p.example.net (Apache)")]);
-        assert!(!has_passed(&via, "keyway-1"));
-        add_via(&mut via, Version::HTTP_2, "keyway-1");
-        add_via(&mut via, Version::HTTP_11, "other");
-        assert!(has_passed(&via, "keyway-1"));
-        assert_eq!(via.get_all(VIA).iter().nth(1).unwrap(), "2 keyway-1");
+        assert!(!ours.has_seen(&via));
+        ours.add_to(&mut via, Version::HTTP_2);
+        other.add_to(&mut via, Version::HTTP_11);
+        assert!(ours.has_seen(&via));
+        let entry = via.get_all(VIA).iter().nth(1).unwrap();
+        assert_eq!(entry, "2 keyway-0000000000000001");
     }
 }

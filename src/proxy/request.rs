@@ -5,7 +5,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Method, Version, request};
 
 use super::answer::Refusal;
-use super::fields;
+use super::fields::Pseudonym;
 use crate::reason::Reason;
 
 /// Reads the head of a request that keyway forwards: the authority that the request is for, empty
@@ -13,7 +13,7 @@ use crate::reason::Reason;
 ///
 /// # Errors
 /// Why it is not forwarded.
-pub(super) fn read(parts: &request::Parts, pseudonym: &str) -> Result<String, Refusal> {
+pub(super) fn read(parts: &request::Parts, pseudonym: &Pseudonym) -> Result<String, Refusal> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Reason::MethodNotAllowed.into());
     }
@@ -22,7 +22,7 @@ pub(super) fn read(parts: &request::Parts, pseudonym: &str) -> Result<String, Re
     {
         return Err(Reason::ExpectationFailed.into());
     }
-    if fields::has_passed(&parts.headers, pseudonym) {
+    if pseudonym.has_seen(&parts.headers) {
         return Err(Reason::Loop.into());
     }
     let is_star = parts
@@ -94,7 +94,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        read(&parts, "keyway-1").map_err(|it| it.reason)
+        read(&parts, &Pseudonym::new(1)).map_err(|it| it.reason)
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
 
     fn refused(request: http::request::Builder) -> Option<Reason> {
         let request = request.header(HOST, "a.test").body(()).unwrap();
-        read(&request.into_parts().0, "keyway-1")
+        read(&request.into_parts().0, &Pseudonym::new(1))
             .err()
             .map(|it| it.reason)
     }
@@ -141,10 +141,13 @@ mod tests {
         assert_eq!(refused(get("*")), Some(Reason::BadRequest));
         assert_eq!(refused(Request::options("*")), None);
         assert_eq!(
-            refused(get("/").header("via", "1.1 keyway-1")),
+            refused(get("/").header("via", "1.1 keyway-0000000000000001")),
             Some(Reason::Loop)
         );
-        assert_eq!(refused(get("/").header("via", "1.1 keyway-2")), None);
+        assert_eq!(
+            refused(get("/").header("via", "1.1 keyway-0000000000000002")),
+            None
+        );
         assert_eq!(
             refused(get("/").header(EXPECT, "100-continuey")),
             Some(Reason::ExpectationFailed)

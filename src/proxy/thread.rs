@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::body::RequestBody;
 use super::connection;
+use super::fields::Pseudonym;
 use crate::cluster::{SharedState, State};
 use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
@@ -65,7 +66,7 @@ pub struct Surroundings {
     /// The listening sockets.
     pub listeners: Arc<Vec<SharedListener>>,
     /// How this process names itself in Via: what finds a loop.
-    pub pseudonym: Arc<str>,
+    pub pseudonym: Pseudonym,
     /// The way down.
     pub drain: DrainWatch,
     /// When the process began.
@@ -85,7 +86,7 @@ pub(super) struct Context {
     pub(super) index: ThreadIndex,
     pub(super) fleet: Arc<Fleet>,
     pub(super) drain: DrainWatch,
-    pub(super) pseudonym: Arc<str>,
+    pub(super) pseudonym: Pseudonym,
     listeners: Vec<Rc<str>>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
