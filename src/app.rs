@@ -44,6 +44,8 @@ pub struct App {
     pub drain: DrainWatch,
     /// When it began.
     pub started: Instant,
+    /// Held for their sockets' files, and let go when nothing more is accepted.
+    listeners: Arc<Vec<SharedListener>>,
     trigger: DrainTrigger,
     threads: Vec<JoinHandle<()>>,
 }
@@ -78,10 +80,7 @@ impl App {
             .iter()
             .map(bind)
             .collect::<Result<Vec<_>, _>>()?;
-        let bound = listeners
-            .iter()
-            .map(|it| (it.name().to_owned(), it.address().clone()));
-        let bound: Vec<_> = bound.collect();
+        let listeners = Arc::new(listeners);
         let reloads = Arc::new(Reloads::default());
         let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
         let shared = writer.shared();
@@ -90,7 +89,7 @@ impl App {
         let surroundings = Surroundings {
             fleet: Arc::clone(&fleet),
             shared: Arc::clone(&shared),
-            listeners: Arc::new(listeners),
+            listeners: Arc::clone(&listeners),
             pseudonym: Pseudonym::new(random_bits()),
             drain: drain.clone(),
             started,
@@ -104,8 +103,8 @@ impl App {
         let threads = threads.map_err(StartError::Thread)?;
         tokio::spawn(writer.run());
         tokio::spawn(resolve::run(Arc::clone(&shared)));
-        for (name, address) in &bound {
-            info!(listener = name, %address, "listening");
+        for it in listeners.iter() {
+            info!(listener = it.name(), address = %it.address(), "listening");
         }
         Ok(Self {
             shared,
@@ -114,6 +113,7 @@ impl App {
             fleet,
             drain,
             started,
+            listeners,
             trigger,
             threads,
         })
@@ -121,7 +121,7 @@ impl App {
 
     /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending
     /// early when no connection is left; then what is left is cut. `hurry` ends it at once.
-    pub async fn drain(self, hurry: impl Future<Output = ()>) {
+    pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
         let (pre_drain, drain_timeout) = {
             let desired = &self.shared.load().desired;
             (desired.pre_drain, desired.drain_timeout)
@@ -132,6 +132,7 @@ impl App {
             let _early = timeout(pre_drain, self.idle()).await.is_ok();
             info!(?drain_timeout, "draining: accepting nothing more");
             self.trigger.advance(Phase::Draining);
+            self.listeners = Arc::default();
             timeout(drain_timeout, self.idle()).await.is_ok()
         };
         let drained = tokio::select! {

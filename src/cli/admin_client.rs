@@ -86,7 +86,8 @@ fn get(admin: &str, target: &str) -> Result<(StatusCode, Bytes), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::from_error(&error))?;
-    let answer = LocalSet::new().block_on(&runtime, timeout(ANSWER, exchange(&address, target)));
+    let answer = async { timeout(ANSWER, exchange(&address, target)).await };
+    let answer = LocalSet::new().block_on(&runtime, answer);
     match answer {
         Ok(answer) => answer.map_err(|error| Failure::Error(format!("{admin}: {error}"))),
         Err(_elapsed) => Err(Failure::Error(format!(

@@ -32,7 +32,7 @@ impl Document {
         };
         let mut decoded = None;
         while notes.noted.borrow().len() < PROBLEMS_MAX {
-            let before = notes.noted.borrow().len();
+            let before = notes.aside.borrow().len();
             let node = Decode {
                 notes: &notes,
                 node: &self.root,
@@ -46,7 +46,7 @@ impl Document {
                 Err(Error::Noted) => {}
                 Err(error) => notes.note(&self.root, "", error),
             }
-            if notes.noted.borrow().len() == before || notes.is_aside(&self.root) {
+            if notes.aside.borrow().len() == before || notes.is_aside(&self.root) {
                 break;
             }
         }
@@ -82,9 +82,8 @@ impl Notes<'_> {
         self.aside.borrow().contains(&std::ptr::from_ref(node))
     }
 
-    /// Notes `error` at `node`, unless that was done, and sets the node aside.
+    /// Notes `error` at `node` and sets the node aside, unless that was done further down.
     fn note(&self, node: &Node, key: &str, error: Error) {
-        self.aside.borrow_mut().insert(node);
         let (expected, found) = match error {
             Error::Noted => return,
             Error::Missing(name) => (format!("a key {name}"), "none".to_owned()),
@@ -92,6 +91,7 @@ impl Notes<'_> {
                 (expected, found.unwrap_or_else(|| describe(&node.kind)))
             }
         };
+        self.aside.borrow_mut().insert(node);
         self.noted.borrow_mut().push(Problem {
             file: self.file.to_owned(),
             line: node.line,

@@ -13,6 +13,9 @@
 
 mod support;
 
+mod admin;
+mod cli;
+mod demo;
 mod drain;
 mod http2;
 mod ketama_nginx;

@@ -48,6 +48,12 @@ impl Keyway {
 
     /// Starts keyway with `arguments`.
     pub fn run(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::spawn(folder, arguments, |keyway| {
+            keyway.address = keyway.logged_address("listening");
+        })
+    }
+
+    fn spawn(folder: TempDir, arguments: &[&str], ready: impl FnOnce(&mut Self)) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_keyway"))
             .args(arguments)
             .stdin(Stdio::null())
@@ -76,11 +82,27 @@ impl Keyway {
             log,
         };
         keyway.admin = keyway.logged_address("the admin server listens");
-        keyway.address = keyway.logged_address("listening");
+        ready(&mut keyway);
         keyway
     }
 
+    /// Starts keyway with `arguments` that make it listen on a Unix socket only.
+    pub fn run_on_socket(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::spawn(folder, arguments, |keyway| {
+            keyway.logged("listening");
+        })
+    }
+
     fn logged_address(&mut self, message: &str) -> SocketAddr {
+        self.logged(message)["address"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits for an event of the log.
+    fn logged(&mut self, message: &str) -> Value {
         let mut found = None;
         until(&format!("{message:?} in the log"), || {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -92,7 +114,7 @@ impl Keyway {
                 .find(|it| it["message"] == message);
             found.is_some()
         });
-        found.unwrap()["address"].as_str().unwrap().parse().unwrap()
+        found.unwrap()
     }
 
     pub fn client(&self) -> Client {
