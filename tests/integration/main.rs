@@ -5,8 +5,14 @@
     clippy::panic,
     reason = "a panic is how a test fails"
 )]
+#![allow(unreachable_pub, reason = "one crate, whose helpers are all its own")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the process under test keeps the wall's time"
+)]
 #![allow(missing_docs, reason = "tests are read in place")]
 
 mod support;
 
 mod path;
+mod retry;

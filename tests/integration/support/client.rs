@@ -10,6 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One connection to keyway.
 pub struct Client {
     pub stream: TcpStream,
+    /// Whether the connection ended by a reset, as far as it was read.
+    pub reset: bool,
     buffer: Vec<u8>,
 }
 
@@ -31,6 +33,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
+            reset: false,
             buffer: Vec::new(),
         }
     }
@@ -113,6 +116,7 @@ impl Client {
         } else {
             while self.fill() > 0 {}
             reply.body.append(&mut self.buffer);
+            reply.whole = !self.reset;
         }
         reply
     }
@@ -175,7 +179,10 @@ impl Client {
                 self.buffer.extend(&bytes[..read]);
                 read
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                self.reset = true;
+                0
+            }
             Err(error) => panic!("no bytes within {PATIENCE:?}: {error}"),
         }
     }
