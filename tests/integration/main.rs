@@ -14,5 +14,6 @@
 
 mod support;
 
+mod bodies;
 mod path;
 mod retry;
