@@ -15,5 +15,6 @@
 mod support;
 
 mod bodies;
+mod keys;
 mod path;
 mod retry;

@@ -298,9 +298,13 @@ fn read(reader: &mut impl BufRead, connection: usize) -> Option<Request> {
 }
 
 fn read_line(reader: &mut impl BufRead) -> Option<String> {
-    let mut line = String::new();
-    match reader.read_line(&mut line) {
+    let mut line = Vec::new();
+    match reader.read_until(b'\n', &mut line) {
         Ok(0) | Err(_) => None,
-        Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+        Ok(_) => {
+            // As ISO 8859-1: fields may hold any bytes.
+            let line: String = line.into_iter().map(char::from).collect();
+            Some(line.trim_end_matches(['\r', '\n']).to_owned())
+        }
     }
 }
