@@ -1,7 +1,8 @@
 //! Bodies on their way through: framing, size, pace, and every way in which they can break.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Keyway, Node, Then, until};
@@ -39,6 +40,21 @@ fn sending(response: &'static str) -> Node {
 /// A node that answers everything with `response` and closes.
 fn closing(response: &'static str) -> Node {
     Node::scripted("a", move |_| Then::SendAndClose(response.into()))
+}
+
+/// A keyway in front of a node that a test plays itself.
+fn keyway_to(node: &TcpListener, route: &str) -> Keyway {
+    let address = node.local_addr().unwrap();
+    Keyway::start(
+        &format!(
+            "routes:\n  - {{ name: r, match: {{}}, key: path, cluster: c, {route} }}\n\
+             clusters: {{ c: {{}} }}\n"
+        ),
+        &format!(
+            "version: 1\nclusters:\n  c:\n    shards:\n      - name: s0\n        \
+             nodes: [{{ id: a, address: \"{address}\" }}]\n"
+        ),
+    )
 }
 
 fn send_chunked(client: &mut Client, body: &[u8]) {
@@ -374,13 +390,7 @@ fn a_client_that_stalls_in_its_upload_is_too_slow_and_the_node_is_not() {
 #[test]
 fn a_node_that_does_not_read_an_upload_is_too_slow_and_the_client_is_not() {
     let node = TcpListener::bind("127.0.0.1:0").unwrap();
-    let keyway = Keyway::start(
-        "routes:\n  - { name: r, match: {}, key: path, cluster: c, timeout: 2s }\nclusters: { c: {} }\n",
-        &format!(
-            "version: 1\nclusters:\n  c:\n    shards:\n      - name: s0\n        nodes: [{{ id: a, address: \"{}\" }}]\n",
-            node.local_addr().unwrap()
-        ),
-    );
+    let keyway = keyway_to(&node, "timeout: 2s");
     let mut client = keyway.client();
     client.send(CHUNKED_PUT);
     client
@@ -436,4 +446,59 @@ fn a_client_that_leaves_in_its_upload_is_to_blame() {
         assert_no_blame(&keyway);
         assert_eq!(node.requests().len(), 0);
     }
+}
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_reaches_the_client() {
+    // The client still sends when it is there, or waits for it before it sends on.
+    for patient in [true, false] {
+        let node = TcpListener::bind("127.0.0.1:0").unwrap();
+        let keyway = keyway_to(&node, "timeout: 10s");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = node.accept().unwrap();
+                let mut head = [0; 1024];
+                assert!(stream.read(&mut head).unwrap() > 0);
+                let answer = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig";
+                stream.write_all(answer.as_bytes()).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                // As a careful node does: the rest is read, so that no reset overtakes the answer.
+                let _gone = io::copy(&mut stream, &mut io::sink());
+            });
+            let mut client = keyway.client();
+            let length = 8 * MIB;
+            client.send(format!(
+                "PUT /k HTTP/1.1\r\nHost: app.test\r\nContent-Length: {length}\r\n\r\n"
+            ));
+            client.send([b'x'; 1024]);
+            if !patient {
+                // keyway may close once it answered.
+                let _gone = client.stream.write_all(&vec![b'x'; length - 1024]);
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.text().as_str()), (413, "big"));
+            drop(client);
+            keyway.until_idle();
+            assert_eq!(attempts(&keyway, "4xx"), 1);
+        });
+    }
+}
+
+#[test]
+fn requests_in_one_piece_are_answered_in_order() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let mut client = keyway.client();
+    let targets: Vec<_> = (0..20).map(|at| format!("/k/{at}")).collect();
+    let heads = targets
+        .iter()
+        .map(|it| format!("POST {it} HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab"));
+    client.send(heads.collect::<String>());
+    for _ in &targets {
+        assert_eq!(client.reply().status, 200);
+    }
+    let requests = node.requests();
+    let seen: Vec<_> = requests.iter().map(|it| it.target()).collect();
+    assert_eq!(seen, targets);
+    assert!(requests.iter().all(|it| it.body == b"ab"));
 }

@@ -243,6 +243,22 @@ fn a_small_body_arrives_whole_at_the_second_node() {
 }
 
 #[test]
+fn a_body_of_which_the_first_node_got_a_part_arrives_whole_at_the_second() {
+    let (a, b) = (Node::start("a"), Node::start("b"));
+    let keyway = Keyway::sharded(ORDER, &[&[&a, &b]]);
+    let mut client = keyway.client();
+    client.send("PUT /k HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhello");
+    until("a is reached", || a.accepted() == 1);
+    a.kill();
+    until("b is reached", || b.accepted() == 1);
+    let reply = client.send("world").reply();
+    assert_eq!((reply.status, reply.node()), (200, "b"));
+    assert_eq!(b.requests()[0].body, b"helloworld");
+    assert_eq!(a.requests().len(), 0);
+    keyway.until_idle();
+}
+
+#[test]
 fn a_body_larger_than_what_is_kept_is_not_repeated() {
     let (a, b) = (Node::scripted("a", |_| Then::Reset), Node::start("b"));
     let keyway = Keyway::sharded(ORDER, &[&[&a, &b]]);

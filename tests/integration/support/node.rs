@@ -180,12 +180,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let stream = stream.unwrap();
+        let kept = stream.try_clone().unwrap();
+        shared.connections.lock().unwrap().push(kept);
+        // Last, so that who sees it counted can close it.
         let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
-        shared
-            .connections
-            .lock()
-            .unwrap()
-            .push(stream.try_clone().unwrap());
         let shared = Arc::clone(shared);
         thread::spawn(move || serve(stream, &shared, connection));
     }
