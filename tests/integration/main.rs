@@ -2,7 +2,16 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a panic is how a test fails"
+    clippy::print_stderr,
+    reason = "a panic is how a test fails, and it may say more"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the process under test keeps the wall's time"
+)]
+#![allow(
+    clippy::float_cmp,
+    reason = "counts and sums of powers of two are exact"
 )]
 #![allow(
     missing_docs,
@@ -14,11 +23,14 @@
 mod support;
 
 mod admin;
+mod bodies;
 mod cli;
 mod demo;
 mod drain;
 mod http2;
 mod ketama_nginx;
+mod keys;
 mod path;
 mod real;
 mod reload;
+mod retry;

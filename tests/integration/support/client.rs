@@ -10,6 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One connection to keyway.
 pub struct Client {
     pub stream: TcpStream,
+    /// Whether the connection ended by a reset, as far as it was read.
+    pub reset: bool,
     buffer: Vec<u8>,
 }
 
@@ -26,11 +28,16 @@ pub struct Reply {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// A client of a connection that was made by hand.
+    pub fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
+            reset: false,
             buffer: Vec::new(),
         }
     }
@@ -113,6 +120,7 @@ impl Client {
         } else {
             while self.fill() > 0 {}
             reply.body.append(&mut self.buffer);
+            reply.whole = !self.reset;
         }
         reply
     }
@@ -175,7 +183,10 @@ impl Client {
                 self.buffer.extend(&bytes[..read]);
                 read
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                self.reset = true;
+                0
+            }
             Err(error) => panic!("no bytes within {PATIENCE:?}: {error}"),
         }
     }

@@ -39,8 +39,13 @@ impl Keyway {
     /// One route for everything, keyed by the path's first segment, to one cluster `c` of `shards`,
     /// each a list of nodes. `cluster` are the cluster's settings.
     pub fn sharded(cluster: &str, shards: &[&[&Node]]) -> Self {
+        Self::keyed("key: \"path:key\"", cluster, shards)
+    }
+
+    /// The same with these settings of the route, the key's source among them.
+    pub fn keyed(route: &str, cluster: &str, shards: &[&[&Node]]) -> Self {
         let keyway = format!(
-            "routes:\n  - {{ name: r, match: {{ path: \"/{{key}}/**\" }}, key: \"path:key\", cluster: c }}\n\
+            "routes:\n  - {{ name: r, match: {{ path: \"/{{key}}/**\" }}, cluster: c, {route} }}\n\
              clusters:\n  c: {{ {cluster} }}\n"
         );
         Self::start(&keyway, &topology(shards))
@@ -150,6 +155,34 @@ impl Keyway {
             matches.then(|| value.parse::<f64>().unwrap())
         });
         samples.sum()
+    }
+
+    /// The same for what is counted in whole numbers.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "asserted before"
+    )]
+    pub fn count(&self, family: &str, labels: &[&str]) -> usize {
+        let value = self.metric(family, labels);
+        assert!(value >= 0.0 && value.fract() == 0.0, "{family} is {value}");
+        value as usize
+    }
+
+    /// Waits until nothing is under way, neither at a node nor on a route.
+    pub fn until_idle(&self) {
+        for gauge in ["keyway_node_in_flight", "keyway_requests_in_flight"] {
+            until(&format!("{gauge} 0"), || self.count(gauge, &[]) == 0);
+        }
+    }
+
+    /// The most memory that the process ever held, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        peak.unwrap().trim().parse::<usize>().unwrap() << 10
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

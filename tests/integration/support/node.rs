@@ -1,10 +1,11 @@
 //! A node that answers as a test tells it, and remembers what it saw.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// A request as the node read it.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub enum Then {
     SendAndClose(Vec<u8>),
     /// The connection is reset without a byte.
     Reset,
+    /// 200 with a body of so many bytes, written as fast as the peer reads.
+    Flood(usize),
     /// Nothing, for as long as the peer waits.
     Hang,
 }
@@ -47,6 +50,10 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicUsize,
+    flooded: AtomicUsize,
+    blocked: AtomicBool,
+    /// Keeps a killed node's port from being given to another test.
+    port: Mutex<Option<socket2::Socket>>,
     stopped: AtomicBool,
 }
 
@@ -58,6 +65,13 @@ impl Node {
 
     pub fn scripted(id: &str, script: impl Fn(&Request) -> Then + Send + Sync + 'static) -> Self {
         Self::listen(id, "127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    /// A node that is down: it refuses connections.
+    pub fn down(id: &str) -> Self {
+        let node = Self::start(id);
+        node.kill();
+        node
     }
 
     /// A node at the address where another one was.
@@ -74,6 +88,9 @@ impl Node {
             requests: Mutex::default(),
             connections: Mutex::default(),
             accepted: AtomicUsize::new(0),
+            flooded: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+            port: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -99,12 +116,31 @@ impl Node {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
+    /// How many bytes of [`Then::Flood`] were taken from it so far, and whether the peer kept it
+    /// from writing more for a second.
+    pub fn flooded(&self) -> (usize, bool) {
+        let Shared {
+            flooded, blocked, ..
+        } = &*self.shared;
+        (
+            flooded.load(Ordering::SeqCst),
+            blocked.load(Ordering::SeqCst),
+        )
+    }
+
     /// As kill -9 would: every connection is closed, and new ones are refused once this returns.
     pub fn kill(&self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         // Wakes the accepting thread, which drops the listener.
         while TcpStream::connect(self.address).is_ok() {
             thread::yield_now();
+        }
+        let port = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let port = port.unwrap();
+        port.set_reuse_address(true).unwrap();
+        // Bound and not listening: still refused. Somebody else may have been faster.
+        if port.bind(&self.address.into()).is_ok() {
+            *self.shared.port.lock().unwrap() = Some(port);
         }
         self.close_connections();
     }
@@ -144,12 +180,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let stream = stream.unwrap();
+        let kept = stream.try_clone().unwrap();
+        shared.connections.lock().unwrap().push(kept);
+        // Last, so that who sees it counted can close it.
         let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
-        shared
-            .connections
-            .lock()
-            .unwrap()
-            .push(stream.try_clone().unwrap());
         let shared = Arc::clone(shared);
         thread::spawn(move || serve(stream, &shared, connection));
     }
@@ -166,6 +200,7 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) {
         let sent = match script(&request) {
             Then::Answer => stream.write_all(answer(&shared.id, request.method()).as_bytes()),
             Then::Send(bytes) => stream.write_all(&bytes),
+            Then::Flood(length) => flood(&mut stream, length, shared),
             Then::SendAndClose(bytes) => {
                 let _gone = stream.write_all(&bytes);
                 let _gone = stream.shutdown(Shutdown::Both);
@@ -173,7 +208,7 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) {
             }
             Then::Reset => {
                 let socket = socket2::SockRef::from(&stream);
-                let _gone = socket.set_linger(Some(std::time::Duration::ZERO));
+                let _gone = socket.set_linger(Some(Duration::ZERO));
                 shared
                     .connections
                     .lock()
@@ -191,6 +226,29 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) {
             return;
         }
     }
+}
+
+fn flood(stream: &mut TcpStream, length: usize, shared: &Shared) -> io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    let block = [b'x'; 64 << 10];
+    let mut left = length;
+    while left > 0 {
+        match stream.write(&block[..left.min(block.len())]) {
+            Ok(written) => {
+                left -= written;
+                shared.flooded.fetch_add(written, Ordering::SeqCst);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                shared.blocked.store(true, Ordering::SeqCst);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn answer(id: &str, method: &str) -> String {
@@ -238,9 +296,13 @@ fn read(reader: &mut impl BufRead, connection: usize) -> Option<Request> {
 }
 
 fn read_line(reader: &mut impl BufRead) -> Option<String> {
-    let mut line = String::new();
-    match reader.read_line(&mut line) {
+    let mut line = Vec::new();
+    match reader.read_until(b'\n', &mut line) {
         Ok(0) | Err(_) => None,
-        Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+        Ok(_) => {
+            // As ISO 8859-1: fields may hold any bytes.
+            let line: String = line.into_iter().map(char::from).collect();
+            Some(line.trim_end_matches(['\r', '\n']).to_owned())
+        }
     }
 }
