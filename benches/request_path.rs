@@ -32,7 +32,7 @@ fn main() {
         let plain = median_latency(node);
         let before = cpu_time(pid);
         let proxied = median_latency(address);
-        let used = cpu_time(pid) - before;
+        let used = cpu_time(pid).saturating_sub(before);
         // The first round warms both up.
         if round > 0 {
             direct.push(plain);

@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(read_lines(Version::HTTP_10, "/", &[]), Ok(String::new()));
     }
 
-    fn refused(request: http::request::Builder) -> Option<Reason> {
+    fn refused(request: request::Builder) -> Option<Reason> {
         let request = request.header(HOST, "a.test").body(()).unwrap();
         read(&request.into_parts().0, &Pseudonym::new(1))
             .err()

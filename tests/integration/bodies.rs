@@ -397,7 +397,7 @@ fn a_node_that_does_not_read_an_upload_is_too_slow_and_the_client_is_not() {
         .stream
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    let chunk = [b"10000\r\n", &[b'x'; 64 << 10][..], b"\r\n"].concat();
+    let chunk = [b"10000\r\n", &vec![b'x'; 64 << 10][..], b"\r\n"].concat();
     let mut written = 0;
     let error = loop {
         match client.stream.write(&chunk[written % chunk.len()..]) {

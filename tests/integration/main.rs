@@ -10,6 +10,14 @@
     reason = "the process under test keeps the wall's time"
 )]
 #![allow(
+    clippy::too_many_lines,
+    reason = "a story is told from its beginning to its end"
+)]
+#![allow(
+    clippy::format_push_string,
+    reason = "short texts, written for the reader"
+)]
+#![allow(
     clippy::float_cmp,
     reason = "counts and sums of powers of two are exact"
 )]
