@@ -289,6 +289,9 @@ fn a_client_that_expects_100_is_asked_for_the_body_that_has_its_key() {
         let reply = client.send(&body).reply();
         let owner = shards.owner(&id);
         assert_eq!((reply.status, reply.node()), (200, &*owner));
+        // keyway has answered it: the node is not asked once more.
+        let node = shards.nodes.iter().find(|it| it.id == owner).unwrap();
+        assert_eq!(node.requests().last().unwrap().field("expect"), None);
         assert!(shards.last_body(&owner) == body.as_bytes());
     }
 }
