@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Keyway, Node, Then, until};
+use crate::support::{Client, Keyway, Node, Request, Then, until};
 
 const MIB: usize = 1 << 20;
 
@@ -397,7 +397,7 @@ fn a_node_that_does_not_read_an_upload_is_too_slow_and_the_client_is_not() {
         .stream
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    let chunk = [b"10000\r\n", &[b'x'; 64 << 10][..], b"\r\n"].concat();
+    let chunk = [b"10000\r\n", &vec![b'x'; 64 << 10][..], b"\r\n"].concat();
     let mut written = 0;
     let error = loop {
         match client.stream.write(&chunk[written % chunk.len()..]) {
@@ -498,7 +498,7 @@ fn requests_in_one_piece_are_answered_in_order() {
         assert_eq!(client.reply().status, 200);
     }
     let requests = node.requests();
-    let seen: Vec<_> = requests.iter().map(|it| it.target()).collect();
+    let seen: Vec<_> = requests.iter().map(Request::target).collect();
     assert_eq!(seen, targets);
     assert!(requests.iter().all(|it| it.body == b"ab"));
 }

@@ -5,6 +5,11 @@
     clippy::panic,
     reason = "a panic is how a test fails"
 )]
+#![allow(
+    clippy::format_push_string,
+    clippy::print_stderr,
+    reason = "what tests read and say costs nobody anything"
+)]
 #![allow(unreachable_pub, reason = "one crate, whose helpers are all its own")]
 #![allow(
     clippy::disallowed_methods,

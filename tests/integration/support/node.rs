@@ -234,7 +234,7 @@ fn flood(stream: &mut TcpStream, length: usize, shared: &Shared) -> io::Result<(
         "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
     )?;
     stream.set_write_timeout(Some(Duration::from_secs(1)))?;
-    let block = [b'x'; 64 << 10];
+    let block = vec![b'x'; 64 << 10];
     let mut left = length;
     while left > 0 {
         match stream.write(&block[..left.min(block.len())]) {
