@@ -28,7 +28,7 @@ use super::{Member, MemberIndex, PlacementError, Token};
 /// Points of a member for each unit of its weight; nginx's constant.
 const POINTS_PER_WEIGHT: usize = 160;
 
-/// Four million points take some 60 MB and 26 000 members of weight 1.
+/// Four million points take some 50 MB and 26 000 members of weight 1.
 const WEIGHT_MAX: u64 = 26_214;
 
 /// The points of all members in order, and the candidates of each; see the module's text.

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Keyway, Node, Then, until};
+use crate::support::{Client, Keyway, Node, Request, Then, until};
 
 const MIB: usize = 1 << 20;
 
@@ -498,7 +498,7 @@ fn requests_in_one_piece_are_answered_in_order() {
         assert_eq!(client.reply().status, 200);
     }
     let requests = node.requests();
-    let seen: Vec<_> = requests.iter().map(|it| it.target()).collect();
+    let seen: Vec<_> = requests.iter().map(Request::target).collect();
     assert_eq!(seen, targets);
     assert!(requests.iter().all(|it| it.body == b"ab"));
 }

@@ -329,6 +329,27 @@ fn a_connection_that_the_node_closed_is_not_written_to() {
 }
 
 #[test]
+fn a_connection_that_closes_while_its_next_request_waits_is_not_written_to() {
+    let a = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&a]]);
+    let mut client = keyway.client();
+    assert_eq!(client.get("/k").status, 200);
+    for round in 0..20 {
+        // keyway wakes to both at once, and hears of the request first.
+        keyway.signal("-STOP");
+        until("keyway is stopped", || keyway.is_stopped());
+        client.send("POST /k HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nbody");
+        a.close_connections();
+        keyway.signal("-CONT");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.error()), (200, "-"), "{round}");
+    }
+    assert_eq!((seen(&a, "POST"), a.accepted()), (20, 21));
+    // It was not even tried.
+    assert_eq!(keyway.count("keyway_retries_total", &[]), 0);
+}
+
+#[test]
 fn a_connection_that_stays_open_is_used_again() {
     let a = Node::start("a");
     let keyway = Keyway::sharded("", &[&[&a]]);

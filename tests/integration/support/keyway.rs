@@ -185,6 +185,13 @@ impl Keyway {
         peak.unwrap().trim().parse::<usize>().unwrap() << 10
     }
 
+    /// Whether a SIGSTOP has reached every thread.
+    pub fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let mut stats = tasks.map(|it| std::fs::read_to_string(it.unwrap().path().join("stat")));
+        stats.all(|it| it.unwrap().contains(") T "))
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
