@@ -144,6 +144,7 @@ impl<'d> Decode<'d> {
                 let near = fields.iter().find(|it| is_near(it, name));
                 let expected = match near {
                     Some(near) => format!("a known key (did you mean {near}?)"),
+                    None if fields.is_empty() => "no key".to_owned(),
                     None => format!("one of {}", fields.join(", ")),
                 };
                 let found = Some(format!("the unknown key {name:?}"));
@@ -438,11 +439,11 @@ impl serde::de::Error for Error {
     }
 
     fn invalid_type(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch(&expected.to_string())
+        Self::mismatch(plain(&expected.to_string()))
     }
 
     fn invalid_value(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch(&expected.to_string())
+        Self::mismatch(plain(&expected.to_string()))
     }
 
     fn unknown_variant(_found: &str, variants: &'static [&'static str]) -> Self {
@@ -461,6 +462,17 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Rust's name of a type in the words of whoever writes files.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" => "a whole number",
+        "a string" => "a text (quote it)",
+        other => other,
+    }
+}
 
 fn describe(kind: &Kind) -> String {
     match kind {

@@ -190,7 +190,8 @@ impl KeywayFile {
 }
 
 fn check_listeners(listeners: &At<Vec<ListenerFile>>, file: &str, problems: &mut Vec<Problem>) {
-    if listeners.is_empty() {
+    // What was set aside may have been one.
+    if listeners.is_empty() && problems.is_empty() {
         problems.push(listeners.problem(file, "at least one listener", "none"));
     }
     for (at, listener) in listeners.iter().enumerate() {

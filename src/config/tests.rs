@@ -1,1 +1,380 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
+use super::assemble::{self, Surroundings};
+use super::*;
+use crate::cluster::desired::ClusterParams;
+use crate::routing::MissingKey;
+
+mod topologies;
+
+/// The smallest file that is right.
+const MINIMAL: &str = "listeners: [{ name: app, address: \"127.0.0.1:80\" }]\n\
+                       routes: [{ name: r, match: {}, key: path, cluster: c }]\n";
+const TOPOLOGY: &str = "version: 1\nclusters: { c: { shards: [{ name: s, nodes: [{ id: a, address: \"a:1\" }] }] } }\n";
+
+fn surroundings() -> Surroundings {
+    let env = [("PORT", "8080"), ("N", "3"), ("EMPTY", "")];
+    Surroundings {
+        overrides: Overrides::default(),
+        env: env
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        cores: 8,
+    }
+}
+
+fn assembled(text: &str) -> Result<Config, Problems> {
+    let keyway = assemble::keyway(Path::new("k.yaml"), text, &surroundings())?;
+    let (topology, shown) = topology::parse("t.yaml", TOPOLOGY)?;
+    keyway.with_topology(topology, &shown)
+}
+
+/// What is wrong with `text`, a line each, without the file's name.
+fn wrong(text: &str) -> Vec<String> {
+    let problems = assembled(text).expect_err("it is wrong").0;
+    problems
+        .iter()
+        .map(|it| it.to_string().replace("k.yaml:", ""))
+        .collect()
+}
+
+#[test]
+fn each_mistake_is_named_with_its_place() {
+    let route = |more: &str| {
+        format!(
+            "listeners: [{{ name: app, address: \"h:1\" }}]\nroutes:\n  - {{ name: r, match: {{ path: \"/{{id}}\" }}, key: path, cluster: c, {more} }}\n"
+        )
+    };
+    let cluster = |more: &str| format!("{MINIMAL}clusters:\n  c:\n    {more}\n");
+    let table = [
+        (
+            format!("{MINIMAL}pre_drian: 5s\n"),
+            "3:12 pre_drian: expected a known key (did you mean pre_drain?), found the unknown key \"pre_drian\"",
+        ),
+        (
+            format!("{MINIMAL}pre_drain: 5\n"),
+            "3:12 pre_drain: expected a duration with its unit, such as 250ms, 5s, 1m or 2h, found the number 5",
+        ),
+        (
+            format!("{MINIMAL}pre_drain: 5 s\n"),
+            "3:12 pre_drain: expected a duration with its unit, such as 250ms, 5s, 1m or 2h, found \"5 s\"",
+        ),
+        (
+            format!("{MINIMAL}threads: 0\n"),
+            "3:10 threads: expected auto or a number of threads from 1 to 256, found the number 0",
+        ),
+        (
+            format!("{MINIMAL}access_log: xml\n"),
+            "3:13 access_log: expected one of off, text, json, found \"xml\"",
+        ),
+        (
+            format!("{MINIMAL}limits: {{ a: 1 }}\n"),
+            "3:14 limits.a: expected no key, found the unknown key \"a\"",
+        ),
+        (
+            route("timeout: 0s"),
+            "3:74 routes[0].timeout: expected a duration above 0 with its unit, such as 250ms, 5s, 1m or 2h, found \"0s\"",
+        ),
+        (
+            route("on_missing_key: drop"),
+            "3:81 routes[0].on_missing_key: expected reject, spread or value:TEXT, found \"drop\"",
+        ),
+        (
+            cluster("probe: {}"),
+            "5:12 clusters.c.probe: expected one of protocol, authority, connect_timeout, attempt_timeout, retry, pool, prefer, when_shard_down, max_moved, annotate, found the unknown key \"probe\"",
+        ),
+        (
+            cluster("retry: { attempts: 0 }"),
+            "5:24 clusters.c.retry.attempts: expected 1 to 16 attempts, found 0",
+        ),
+        (
+            cluster("retry: { attempts: 17 }"),
+            "5:24 clusters.c.retry.attempts: expected 1 to 16 attempts, found 17",
+        ),
+        (
+            cluster("retry: { replay_max: 64 }"),
+            "5:26 clusters.c.retry.replay_max: expected a size with its unit, such as 512B, 64KiB or 16MiB, found the number 64",
+        ),
+        (
+            cluster("retry: { on: [connect, 404] }"),
+            "5:28 clusters.c.retry.on[1]: expected connect, reset, timeout or a status code 429 or 500 to 599, found the number 404",
+        ),
+        (
+            cluster("retry: { methods: safe, on_timeout: idempotent }"),
+            "5:41 clusters.c.retry.on_timeout: expected no more methods than retry.methods allows, found idempotent",
+        ),
+        (
+            cluster("retry: { budget: { ratio: 120% } }"),
+            "5:31 clusters.c.retry.budget.ratio: expected a percentage from 0% to 100%, found \"120%\"",
+        ),
+        (
+            cluster("pool: { max_connections: 0 }"),
+            "5:30 clusters.c.pool.max_connections: expected at least 1 connection, found 0",
+        ),
+        (
+            cluster("annotate: { request: [colour] }"),
+            "5:27 clusters.c.annotate.request[0]: expected one of shard, node, epoch, attempts, found \"colour\"",
+        ),
+        (
+            "routes: []\n".to_owned(),
+            "1:1: expected a key listeners, found none",
+        ),
+        (
+            "listeners: []\n".to_owned(),
+            "1:12 listeners: expected at least one listener, found none",
+        ),
+        (
+            MINIMAL.replace("name: app", "name: \"a b\""),
+            "1:21 listeners[0].name: expected a name of 1 to 255 printable characters, found \"a b\"",
+        ),
+        (
+            MINIMAL.replace("127.0.0.1:80", "127.0.0.1"),
+            "1:35 listeners[0].address: expected host:port, [ipv6]:port or unix:/absolute/path, found \"127.0.0.1\"",
+        ),
+        (
+            MINIMAL.replace("key: path", "key: path:id"),
+            "2:37 routes[0].key: expected a path pattern with a {name} for path:NAME, found \"path:id\"",
+        ),
+        (
+            MINIMAL.replace("{}", "{ listener: other }"),
+            "2:40 routes[0].match.listener: expected the name of a listener (app), found \"other\"",
+        ),
+        (
+            MINIMAL.replace("{}", "{ path: users }"),
+            "2:36 routes[0].match.path: expected a path that begins with /, found \"users\"",
+        ),
+        (
+            MINIMAL.replace("cluster: c", "cluster: d"),
+            "2:52 routes[0].cluster: expected the name of a cluster in the topology, found \"d\"",
+        ),
+        (
+            format!("{MINIMAL}zone: ${{UNSET}}\n"),
+            "3:7 zone: expected the name of a set environment variable as ${NAME}, found \"UNSET\", which is not set",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(wrong(&text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn everything_is_told_at_once_in_the_order_of_lines() {
+    let text = "listeners: [{ name: app, adress: \"h:1\" }, { name: b, address: \"h:2\" }, { name: b, address: \"h:3\" }]\n\
+                pre_drain: 5\n\
+                routes:\n  - { name: r, match: {}, key: pth, cluster: c }\n  - { name: r, match: {}, key: path }\n\
+                clusters: { c: { retry: { attempts: 99 }, prefer: luck } }\n";
+    let places: Vec<_> = wrong(text)
+        .iter()
+        .map(|it| it.split(": ").next().unwrap().to_owned())
+        .collect();
+    let expected = [
+        "1:13 listeners[0]",
+        "1:34 listeners[0].adress",
+        "1:80 listeners[2].name",
+        "2:12 pre_drain",
+        "4:32 routes[0].key",
+        "5:5 routes[1]",
+        "6:37 clusters.c.retry.attempts",
+        "6:51 clusters.c.prefer",
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_value_that_is_wrong_is_not_missing_too() {
+    let text = MINIMAL.replace("name: app", "name: [app]");
+    assert_eq!(wrong(&text).len(), 1, "{:?}", wrong(&text));
+}
+
+#[test]
+fn what_is_no_yaml_stops_at_the_first_place() {
+    for text in [
+        "listeners: [",
+        "a: b: c",
+        "\t- x",
+        "listeners: {}\nlisteners: {}\n",
+        "- 1\nb: 2\n",
+        "&a [*a",
+    ] {
+        assert_eq!(wrong(text).len(), 1, "{text}: {:?}", wrong(text));
+    }
+    assert!(!wrong("").is_empty() && !wrong("42").is_empty() && !wrong("\u{0}").is_empty());
+}
+
+#[test]
+fn bombs_are_bounded() {
+    let deep = format!("zone: {}{}", "[".repeat(5000), "]".repeat(5000));
+    assert_eq!(wrong(&deep).len(), 1);
+    let mut aliases = "a0: &a0 [x, x]\n".to_owned();
+    for level in 1..60 {
+        aliases += &format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n", level - 1);
+    }
+    assert!(!wrong(&aliases).is_empty());
+}
+
+#[test]
+fn the_environment_is_put_in_after_parsing() {
+    let text = MINIMAL.replace("127.0.0.1:80", "127.0.0.1:${PORT}")
+        + "threads: ${N}\nzone: \"$${N}${EMPTY}\"\nclusters: { c: { retry: { attempts: \"${N}\" } } }\n";
+    let config = assembled(&text).unwrap();
+    assert_eq!(
+        config.process.listeners[0].address.to_string(),
+        "127.0.0.1:8080"
+    );
+    assert_eq!(config.process.threads.get(), 3);
+    assert_eq!(config.desired.zone, "${N}");
+    assert_eq!(config.desired.clusters["c"].retry.attempts, 3);
+    assert_eq!(config.desired.shown["keyway"]["threads"], "${N}");
+}
+
+#[test]
+fn the_examples_load_and_spell_out_the_defaults() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let (_, config, _) = Loader::open(folder.join("keyway.yaml"), Overrides::default()).unwrap();
+    let minimal = assembled(MINIMAL).unwrap();
+    assert_eq!(config.desired.clusters["users"], ClusterParams::default());
+    assert_eq!(config.process.admin, minimal.process.admin);
+    let (spelled, default) = (&config.desired, &minimal.desired);
+    assert_eq!(spelled.zone, default.zone);
+    assert_eq!(
+        (spelled.pre_drain, spelled.drain_timeout),
+        (default.pre_drain, default.drain_timeout)
+    );
+    assert_eq!(spelled.access_log, default.access_log);
+    let (spelled, default) = (&spelled.routes[0], &default.routes[0]);
+    assert_eq!(
+        (spelled.timeout, spelled.idle_timeout),
+        (default.timeout, default.idle_timeout)
+    );
+    assert_eq!(spelled.on_missing_key, MissingKey::Reject);
+    assert_eq!(default.on_missing_key, MissingKey::Reject);
+    assert!(!spelled.honour_idempotency_key && !default.honour_idempotency_key);
+}
+
+fn schema_refuses(schema: &serde_json::Value, yaml: &str) -> bool {
+    let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    !jsonschema::validator_for(schema).unwrap().is_valid(&value)
+}
+
+#[test]
+fn the_schemas_accept_the_examples_and_refuse_mistakes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let (keyway, topology) = (keyway_schema(), topology_schema());
+    assert!(!schema_refuses(&keyway, &read("keyway.yaml")));
+    assert!(!schema_refuses(&topology, &read("topology.yaml")));
+    assert!(!schema_refuses(&keyway, MINIMAL) && !schema_refuses(&topology, TOPOLOGY));
+    for more in [
+        "pre_drian: 5s",
+        "pre_drain: 5",
+        "threads: 0",
+        "access_log: xml",
+        "clusters: { c: { probe: {} } }",
+        "clusters: { c: { retry: { on: [404] } } }",
+    ] {
+        assert!(
+            schema_refuses(&keyway, &format!("{MINIMAL}{more}\n")),
+            "{more}"
+        );
+    }
+    assert!(schema_refuses(&keyway, "routes: []\n"));
+    assert!(schema_refuses(&topology, "clusters: {}\n"));
+    assert!(schema_refuses(
+        &topology,
+        "version: 1\nclusters: { c: { shards: [{ name: s }] } }\n"
+    ));
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("huge.yaml"), vec![b'#'; (16 << 20) + 1]).unwrap();
+    fs::write(path("binary.yaml"), b"\xff\xfe").unwrap();
+    fs::create_dir(path("folder.yaml")).unwrap();
+    for (name, found) in [
+        ("huge.yaml", "more than 16 MiB"),
+        ("binary.yaml", "invalid utf-8"),
+        ("folder.yaml", "no regular file"),
+        ("gone.yaml", "No such file"),
+    ] {
+        let error = Loader::open(path(name), Overrides::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(name) && error.contains(found), "{error}");
+    }
+}
+
+#[test]
+fn the_topology_is_found_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    fs::write(folder.path().join("sub/t.yaml"), TOPOLOGY).unwrap();
+    let keyway = folder.path().join("keyway.yaml");
+    fs::write(&keyway, format!("{MINIMAL}topology: sub/t.yaml\n")).unwrap();
+    let (loader, config, _) = Loader::open(keyway.clone(), Overrides::default()).unwrap();
+    assert_eq!(config.process.topology, folder.path().join("sub/t.yaml"));
+    let paths: Vec<PathBuf> = loader.paths().map(Path::to_owned).collect();
+    assert_eq!(paths, [keyway, folder.path().join("sub/t.yaml")]);
+}
+
+#[test]
+fn flags_mean_what_files_mean() {
+    let flags = |listen: &str, key: &str, nodes: &[&str]| {
+        let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+        let overrides = Overrides {
+            zone: Some("z".to_owned()),
+            ..Overrides::default()
+        };
+        Config::from_flags(
+            &[listen.to_owned()],
+            &[key.to_owned()],
+            &nodes,
+            &overrides,
+            2,
+        )
+    };
+    let config = flags("h:1", "header:x", &["a=h:2", "b=unix:/s"]).unwrap();
+    assert_eq!(config.desired.zone, "z");
+    assert_eq!(config.desired.topology.clusters["nodes"].shards.len(), 2);
+    assert!(flags("h", "header:x", &["a=h:2"]).is_err());
+    assert!(flags("h:1", "x", &["a=h:2"]).is_err());
+    let error = flags("h:1", "path", &["a"]).unwrap_err().to_string();
+    assert!(error.starts_with("--node:"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        drop(assembled(&text));
+        drop(topology::parse("t", &text));
+    }
+
+    #[test]
+    fn no_mutation_of_the_examples_panics(line in 0..100_usize, with in "[ -~]{0,12}") {
+        for name in ["keyway.yaml", "topology.yaml"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+            let text = fs::read_to_string(path).unwrap();
+            let mut lines: Vec<_> = text.lines().filter(|it| !it.trim().starts_with('#')).collect();
+            let at = line % lines.len();
+            lines[at] = &with;
+            drop(assembled(&lines.join("\n")));
+            drop(topology::parse("t", &lines.join("\n")));
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_a_map() {
+    let empty: BTreeMap<String, String> = BTreeMap::new();
+    let surroundings = Surroundings {
+        env: empty,
+        ..surroundings()
+    };
+    let keyway = assemble::keyway(Path::new("k.yaml"), MINIMAL, &surroundings).unwrap();
+    assert_eq!(keyway.config.process.threads.get(), 4, "auto is at most 4");
+}

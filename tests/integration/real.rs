@@ -138,9 +138,8 @@ fn curl_posts_and_expects_100() {
 #[test]
 fn h2load_spreads_over_every_node_and_loses_nothing() {
     let (nginx, keyway) = started();
-    let urls: String = (0..200)
-        .map(|id| format!("http://{}/users/{id}\n", keyway.address))
-        .collect();
+    let url = |id| format!("http://{}/users/{id}\n", keyway.address);
+    let urls = (0..200).map(url).collect::<Vec<_>>().concat();
     let file = keyway.path("urls");
     fs::write(&file, urls).unwrap();
     for protocol in ["--h1", "-phttp/1.1", "-ph2c"] {

@@ -6,4 +6,4 @@ mod node;
 
 pub use client::{Client, Reply};
 pub use keyway::{Keyway, topology, until};
-pub use node::{Node, Then};
+pub use node::{Node, Request, Then};
