@@ -95,14 +95,18 @@ pub fn retry_index(failure: Failure) -> usize {
 }
 
 /// The values of the `reason` label of denied retries, as [`denied_index`] orders them.
-pub const DENIED_REASONS: [&str; 6] = [
+pub const DENIED_REASONS: [&str; 7] = [
     "budget",
     "method",
     "body",
     "deadline",
     "no_candidate",
     "attempts",
+    "head_sent",
 ];
+
+/// The place in [`DENIED_REASONS`] of a response that broke off after its head went out.
+pub const HEAD_SENT: usize = 6;
 
 /// The place of `denied` in [`DENIED_REASONS`]; `None` where nobody wanted a retry.
 pub fn denied_index(denied: Denied) -> Option<usize> {

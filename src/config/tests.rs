@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,7 @@ fn wrong(text: &str) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_mistake_is_named_with_its_place() {
     let route = |more: &str| {
         format!(
@@ -211,7 +213,12 @@ fn bombs_are_bounded() {
     assert_eq!(wrong(&deep).len(), 1);
     let mut aliases = "a0: &a0 [x, x]\n".to_owned();
     for level in 1..60 {
-        aliases += &format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n", level - 1);
+        let below = level - 1;
+        writeln!(
+            aliases,
+            "a{level}: &a{level} [*a{below}, *a{below}, *a{below}]"
+        )
+        .unwrap();
     }
     assert!(!wrong(&aliases).is_empty());
 }

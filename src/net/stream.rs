@@ -1,5 +1,6 @@
 //! A TCP or Unix stream whose handle can be shared with whoever must look at the socket.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Sleep, sleep};
 
 /// A connected stream on this thread's runtime.
 ///
@@ -19,7 +21,16 @@ use tokio::net::{TcpStream, UnixStream};
 /// looks at the other. Only one of them may read or write, for the runtime keeps one waker a
 /// direction.
 #[derive(Clone, Debug)]
-pub struct Stream(Rc<Socket>);
+pub struct Stream(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: Socket,
+    /// How long the peer may take nothing of what is written; zero for ever.
+    write_timeout: Cell<Duration>,
+    /// Runs while the peer takes nothing; made when it first does, which most never do.
+    stalled: RefCell<Option<Pin<Box<Sleep>>>>,
+}
 
 #[derive(Debug)]
 enum Socket {
@@ -30,7 +41,7 @@ enum Socket {
 /// Calls the same method of whichever socket it is.
 macro_rules! either {
     ($stream:expr, $socket:ident => $call:expr) => {
-        match &*$stream.0 {
+        match &$stream.0.socket {
             Socket::Tcp($socket) => $call,
             Socket::Unix($socket) => $call,
         }
@@ -60,7 +71,7 @@ impl Stream {
     /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
     /// of this stream is about.
     pub fn detach(self) -> Option<io::Result<Detached>> {
-        Some(match Rc::into_inner(self.0)? {
+        Some(match Rc::into_inner(self.0)?.socket {
             Socket::Tcp(socket) => socket.into_std().map(Detached::Tcp),
             Socket::Unix(socket) => socket.into_std().map(Detached::Unix),
         })
@@ -68,7 +79,7 @@ impl Stream {
 
     /// The peer's address; `None` on a Unix socket.
     pub fn peer_ip(&self) -> Option<IpAddr> {
-        match &*self.0 {
+        match &self.0.socket {
             Socket::Tcp(socket) => socket.peer_addr().ok().map(|it| it.ip().to_canonical()),
             Socket::Unix(_) => None,
         }
@@ -93,14 +104,27 @@ impl Stream {
         }
     }
 
+    /// Lets a write fail when the peer takes nothing for `timeout`.
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.0.write_timeout.set(timeout);
+    }
+
+    fn new(socket: Socket) -> Self {
+        Self(Rc::new(Shared {
+            socket,
+            write_timeout: Cell::new(Duration::ZERO),
+            stalled: RefCell::default(),
+        }))
+    }
+
     pub(super) fn from_unix(socket: UnixStream) -> Self {
-        Self(Rc::new(Socket::Unix(socket)))
+        Self::new(Socket::Unix(socket))
     }
 
     pub(super) fn from_tcp(socket: TcpStream) -> io::Result<Self> {
         // A proxy writes whole messages: waiting for an acknowledgement only delays their tails.
         socket.set_nodelay(true)?;
-        Ok(Self(Rc::new(Socket::Tcp(socket))))
+        Ok(Self::new(Socket::Tcp(socket)))
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
@@ -128,6 +152,27 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Writes by `io`, or fails when the peer has taken nothing for the write timeout.
+    fn poll_write_by(
+        &self,
+        cx: &mut Context<'_>,
+        io: impl FnMut(&Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let written = self.poll_io(cx, Interest::WRITABLE, io);
+        let timeout = self.0.write_timeout.get();
+        let mut stalled = self.0.stalled.borrow_mut();
+        if written.is_ready() {
+            stalled.take();
+        } else if !timeout.is_zero() {
+            let timer = stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -146,9 +191,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_io(
+        self.poll_write_by(
             cx,
-            Interest::WRITABLE,
             |stream| either!(stream, socket => socket.try_write(buf)),
         )
     }
@@ -158,9 +202,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_io(
+        self.poll_write_by(
             cx,
-            Interest::WRITABLE,
             |stream| either!(stream, socket => socket.try_write_vectored(bufs)),
         )
     }

@@ -13,7 +13,7 @@ use super::body::{ClientFault, Exchange, RequestBody, Source};
 use super::fields::strip_hop_by_hop;
 use super::forward::Call;
 use super::thread::{Context, View};
-use crate::cluster::counters::Class;
+use crate::cluster::counters::{Class, HEAD_SENT};
 use crate::cluster::desired::{Annotation, Authority};
 use crate::cluster::{Cluster, Node, Target};
 use crate::reason::Reason;
@@ -170,6 +170,7 @@ async fn send(
                 .await
                 .map_err(deadline)?
                 .map_err(AttemptError::Connect)?;
+            lease.set_write_timeout(call.idle_timeout());
             let pooled = lease.pooled();
             let sent = lease
                 .sender()
@@ -429,6 +430,13 @@ impl AttemptGuard {
     /// The attempt ended as `class`.
     pub(super) fn ended(&self, class: Class) {
         self.ended.set(Some(class));
+    }
+
+    /// The response broke off after its head, when nothing can be tried again.
+    pub(super) fn broke(&self) {
+        self.ended(Class::Error);
+        let cluster = &self.view.state.clusters[self.cluster];
+        cluster.counters.of(self.thread.index).retries_denied[HEAD_SENT].increment();
     }
 
     /// The whole response was read.

@@ -108,6 +108,10 @@ async fn route(
     outcome.takes(route);
     let entry = &view.state.routes[route];
     let cluster = &view.state.clusters[entry.cluster];
+    // Of several requests on an HTTP/2 connection the last to begin sets it for all.
+    connection
+        .stream
+        .set_write_timeout(entry.route.idle_timeout);
     let activity = Activity::new(outcome.started(), entry.route.idle_timeout);
     let source = Source::new(incoming, cluster.params.retry.replay_max, activity.clone());
     let deadline = outcome.started() + entry.route.timeout;

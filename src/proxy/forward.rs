@@ -164,6 +164,10 @@ impl Call {
         delimited_by_close.then(|| self.connection.stream.clone())
     }
 
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.activity.timeout()
+    }
+
     fn now(&self) -> u64 {
         self.thread().millis(Instant::now())
     }

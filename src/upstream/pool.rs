@@ -166,7 +166,12 @@ where
     /// # Errors
     /// When it is needed and cannot be made.
     pub async fn http2(&self) -> Result<Http2Lease<B>, ConnectError> {
-        let mut kept = self.0.http2.lock().await;
+        let limit = self.0.connect_timeout.get();
+        // Who waits for another's connection waits no longer than for an own one.
+        let Ok(mut kept) = timeout(limit, self.0.http2.lock()).await else {
+            let address = self.0.endpoint.address().clone();
+            return Err(ConnectError::TimedOut { address, limit });
+        };
         if let Some(sender) = kept.as_ref().filter(|it| !it.is_closed()) {
             let sender = sender.clone();
             return Ok(Http2Lease {
@@ -265,6 +270,11 @@ impl<B: 'static> Http1Lease<B> {
     /// Sends requests on it.
     pub fn sender(&mut self) -> &mut http1::SendRequest<B> {
         &mut self.connection.sender
+    }
+
+    /// Breaks the connection when the node takes nothing of a request for `timeout`.
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.connection.stream.set_write_timeout(timeout);
     }
 
     /// Whether the connection had served before.

@@ -175,6 +175,18 @@ fn a_client_that_does_not_read_holds_the_node_back() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_is_cut_at_the_idle_timeout() {
+    let node = Node::scripted("a", |_| Then::Flood(1024 * MIB));
+    let route = "key: \"path:key\", idle_timeout: 500ms";
+    let keyway = Keyway::keyed(route, "", &[&[&node]]);
+    let mut client = keyway.client();
+    client.send("GET /k HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    keyway.until_idle();
+    assert_eq!(requests(&keyway, "aborted"), 1);
+    assert!(!client.reply().whole);
+}
+
+#[test]
 fn a_client_that_goes_away_while_the_node_writes_frees_it() {
     let node = Node::scripted("a", |_| Then::Flood(1024 * MIB));
     let keyway = Keyway::sharded("", &[&[&node]]);

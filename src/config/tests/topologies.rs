@@ -21,6 +21,7 @@ const S: &str = "{ name: s, nodes: [{ id: a, address: \"h:1\" }] }";
 const T: &str = "{ name: t, nodes: [{ id: b, address: \"h:2\" }] }";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_mistake_is_named_with_its_place() {
     let table = [
         (

@@ -17,9 +17,13 @@ pub(in crate::proxy) struct Activity {
 }
 
 /// Waits for the silence of an [`Activity`].
+///
+/// Only waiting counts as silence: a body that its reader did not ask for was not silent.
 #[derive(Debug)]
 pub(super) struct Silence {
     activity: Activity,
+    /// When the wait began that goes on now.
+    waiting: Option<Instant>,
     /// Made when a body first has to wait: most never do.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -33,6 +37,11 @@ impl Activity {
         }
     }
 
+    /// How long the exchange may be silent.
+    pub(in crate::proxy) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn moved(&self) {
         self.last.set(Instant::now());
     }
@@ -42,11 +51,13 @@ impl Silence {
     pub(super) fn of(activity: Activity) -> Self {
         Self {
             activity,
+            waiting: None,
             timer: None,
         }
     }
 
-    pub(super) fn moved(&self) {
+    pub(super) fn moved(&mut self) {
+        self.waiting = None;
         self.activity.moved();
     }
 
@@ -54,7 +65,8 @@ impl Silence {
     /// fires, so that a moving body does not touch it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Activity { last, timeout } = &self.activity;
-        let deadline = || last.get() + *timeout;
+        let waiting = *self.waiting.get_or_insert_with(Instant::now);
+        let deadline = || last.get().max(waiting) + *timeout;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline())));

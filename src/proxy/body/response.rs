@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 
 use super::RequestBody;
 use super::activity::{Activity, Silence};
-use crate::cluster::counters::Class;
 use crate::net::Stream;
 use crate::proxy::attempt::AttemptGuard;
 use crate::proxy::outcome::Outcome;
@@ -183,7 +182,7 @@ impl Exchange {
     }
 
     fn broke(&mut self, error: BodyError) -> BodyError {
-        self.attempt.ended(Class::Error);
+        self.attempt.broke();
         if let Some(client) = &self.reset {
             client.reset_on_close();
         }
