@@ -2,7 +2,7 @@
 //!
 //! Desired state is immutable and swapped whole ([`State`]); observed state lives in [`Node`]s,
 //! which are carried from state to state. Only the [`Writer`] makes a new state, and
-//! [`reconcile`] is all that decides whether it may.
+//! [`reconcile()`] is all that decides whether it may.
 
 pub mod counters;
 pub mod desired;

@@ -24,7 +24,7 @@
 //!    reads both files until two reads are equal, and parses them by the code of `keyway check`.
 //! 2. What they ask for ([`cluster::desired::Desired`]) goes to the one writer
 //!    ([`cluster::Writer`]) as a [`cluster::Command`].
-//! 3. [`cluster::reconcile`], a pure function and the code of `keyway ring diff`, makes the next
+//! 3. [`cluster::reconcile()`], a pure function and the code of `keyway ring diff`, makes the next
 //!    state of it, carrying over by name all that was observed; or it refuses, and nothing changes.
 //! 4. The writer swaps the state in one store. Each data thread sees a new generation at its next
 //!    request, or within a second, and takes over the pools of the nodes that stayed.
