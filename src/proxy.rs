@@ -12,10 +12,12 @@ mod attempt;
 mod body;
 mod connection;
 mod dispatch;
+mod error;
 mod fields;
 mod forward;
 mod outcome;
 mod request;
+mod rewrite;
 mod thread;
 
 pub use fields::Pseudonym;

@@ -6,18 +6,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
-    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::document::{Document, Kind, Node, join};
 use super::place::AT;
 use super::problem::Problem;
+
+mod access;
+mod error;
+
+use access::{List, Map, Placed, Variant};
+use error::Error;
 
 /// How many problems one file is told of: whoever has more has another kind of problem.
 const PROBLEMS_MAX: usize = 100;
@@ -61,20 +62,6 @@ struct Notes<'d> {
     noted: RefCell<Vec<Problem>>,
     /// The nodes that are left out, by their addresses: the tree does not change.
     aside: RefCell<HashSet<*const Node>>,
-}
-
-/// Why a value does not fit.
-#[derive(Debug)]
-enum Error {
-    /// It was noted where it stands.
-    Noted,
-    /// A key is missing.
-    Missing(&'static str),
-    /// One thing was expected and another found.
-    Mismatch {
-        expected: String,
-        found: Option<String>,
-    },
 }
 
 impl Notes<'_> {
@@ -270,207 +257,6 @@ impl<'de> Deserializer<'de> for Decode<'_> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
         tuple tuple_struct identifier ignored_any
-    }
-}
-
-/// The entries of a map that were not set aside.
-struct Map<'m, 'd> {
-    of: &'m Decode<'d>,
-    entries: &'d [(String, Node)],
-    value: Option<&'d (String, Node)>,
-}
-
-impl<'de> MapAccess<'de> for Map<'_, '_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        loop {
-            let Some((entry, rest)) = self.entries.split_first() else {
-                return Ok(None);
-            };
-            self.entries = rest;
-            if !self.of.notes.is_aside(&entry.1) {
-                self.value = Some(entry);
-                let name: StrDeserializer<'_, Error> = entry.0.as_str().into_deserializer();
-                return seed.deserialize(name).map(Some);
-            }
-        }
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let (name, node) = self.value.take().expect("a value must follow its key");
-        self.of.part(node, &join(&self.of.key, name), seed)
-    }
-}
-
-/// The items of a list that were not set aside.
-struct List<'m, 'd> {
-    of: &'m Decode<'d>,
-    items: &'d [Node],
-    next: usize,
-}
-
-impl<'de> SeqAccess<'de> for List<'_, '_> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        while let Some(item) = self.items.get(self.next) {
-            let key = format!("{}[{}]", self.of.key, self.next);
-            self.next += 1;
-            if !self.of.notes.is_aside(item) {
-                return self.of.part(item, &key, seed).map(Some);
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// A value with its place, for [`At`](super::place::At).
-struct Placed<'d> {
-    of: Decode<'d>,
-    next: usize,
-}
-
-impl<'de> MapAccess<'de> for Placed<'_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        let Some(name) = super::place::FIELDS.get(self.next) else {
-            return Ok(None);
-        };
-        let name: StrDeserializer<'_, Error> = (*name).into_deserializer();
-        seed.deserialize(name).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        self.next += 1;
-        let Decode { notes, node, key } = &self.of;
-        match self.next {
-            1 => seed.deserialize(node.line.into_deserializer()),
-            2 => seed.deserialize(node.column.into_deserializer()),
-            3 => seed.deserialize(key.as_str().into_deserializer()),
-            _ => seed.deserialize(Decode {
-                notes,
-                node,
-                key: key.clone(),
-            }),
-        }
-    }
-}
-
-/// The name of a variant without content.
-struct Variant<'d>(&'d str);
-
-impl<'de> EnumAccess<'de> for Variant<'_> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let name: StrDeserializer<'_, Error> = self.0.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _seed: T) -> Result<T::Value, Error> {
-        Err(Error::mismatch("a name"))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, _visitor: V) -> Result<V::Value, Error> {
-        Err(Error::mismatch("a name"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        _visitor: V,
-    ) -> Result<V::Value, Error> {
-        Err(Error::mismatch("a name"))
-    }
-}
-
-// === impl Error ===
-
-impl Error {
-    fn mismatch(expected: &str) -> Self {
-        Self::Mismatch {
-            expected: expected.to_owned(),
-            found: None,
-        }
-    }
-}
-
-impl serde::de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        let message = message.to_string();
-        // The errors of our own types say both.
-        match message
-            .strip_prefix("expected ")
-            .and_then(|it| it.split_once(", found "))
-        {
-            Some((expected, found)) => Self::Mismatch {
-                expected: expected.to_owned(),
-                found: Some(found.to_owned()),
-            },
-            None => Self::Mismatch {
-                expected: message,
-                found: None,
-            },
-        }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::Missing(field)
-    }
-
-    fn invalid_type(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch(plain(&expected.to_string()))
-    }
-
-    fn invalid_value(_found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch(plain(&expected.to_string()))
-    }
-
-    fn unknown_variant(_found: &str, variants: &'static [&'static str]) -> Self {
-        Self::mismatch(&format!("one of {}", variants.join(", ")))
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Noted => f.write_str("noted"),
-            Self::Missing(name) => write!(f, "expected a key {name}"),
-            Self::Mismatch { expected, .. } => write!(f, "expected {expected}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// Rust's name of a type in the words of whoever writes files.
-fn plain(expected: &str) -> &str {
-    match expected {
-        "u16" => "a whole number from 0 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" => "a whole number",
-        "a string" => "a text (quote it)",
-        other => other,
     }
 }
 

@@ -8,10 +8,12 @@ use http::{HeaderMap, Method, Response, Version, header, response};
 use tokio::time::{Instant, sleep};
 
 use super::answer::Refusal;
-use super::attempt::{Answer, AttemptError, Reuse, attempt, finish_head};
+use super::attempt::{Answer, Reuse, attempt};
 use super::body::{Activity, ResponseBody, Source};
 use super::connection::Connection;
+use super::error::AttemptError;
 use super::outcome::Outcome;
+use super::rewrite::finish_head;
 use super::thread::{Context, View};
 use crate::cluster::counters::{RANK_MAX, denied_index, retry_index};
 use crate::cluster::{Cluster, Pick, Target};
