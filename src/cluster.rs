@@ -17,3 +17,6 @@ pub use pick::{ATTEMPTS_MAX, Pick, Reach, Target};
 pub use reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
 pub use state::{Cluster, Replica, RouteEntry, Shard, SharedState, State};
 pub use writer::{Applied, Command, CommandError, Reloads, Writer};
+
+#[cfg(test)]
+mod tests;
