@@ -39,6 +39,7 @@ mod http2;
 mod ketama_nginx;
 mod keys;
 mod path;
+mod pool;
 mod real;
 mod reload;
 mod retry;

@@ -1,0 +1,89 @@
+//! Connections to nodes: how many, how long, and over which sockets.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
+use crate::support::{Keyway, Node, Then, topology, until};
+
+#[test]
+fn a_node_has_no_more_connections_than_it_may() {
+    let node = Node::scripted("a", |_| Then::Hang);
+    let keyway = Keyway::sharded(
+        "pool: { max_connections: 1 }, retry: { attempts: 1 }",
+        &[&[&node]],
+    );
+    let mut first = keyway.client();
+    first.send("GET /k HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the first request", || node.requests().len() == 1);
+    let reply = keyway.get("/k");
+    assert_eq!((reply.status, reply.error()), (503, "overloaded"));
+    assert_eq!(reply.field("retry-after"), Some("1"));
+    assert_eq!(
+        keyway.metric(
+            "keyway_connections_total",
+            &["side=\"upstream\"", "outcome=\"limit\""]
+        ),
+        1.0
+    );
+    assert_eq!(
+        keyway.metric("keyway_connections", &["side=\"upstream\""]),
+        1.0
+    );
+    let healthy = ["node=\"a\"", "standing=\"healthy\""];
+    assert_eq!(
+        keyway.metric("keyway_node_standing", &healthy),
+        1.0,
+        "a bound of ours is no fault of the node"
+    );
+    drop(first);
+    node.script(|_| Then::Answer);
+    node.close_connections();
+    until("a free place", || keyway.get("/k").status == 200);
+}
+
+#[test]
+fn idle_connections_are_kept_up_to_their_bound_and_time() {
+    let node = Node::start("a");
+    let keyway = Keyway::start(
+        "threads: 1\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n\
+         clusters: { c: { pool: { max_idle: 1, idle_timeout: 300ms } } }\n",
+        &topology(&[&[&node]]),
+    );
+    for _ in 0..10 {
+        assert_eq!(keyway.get("/k").status, 200);
+    }
+    assert_eq!(node.accepted(), 1, "the idle one is used again");
+    until("idle connections closed", || {
+        keyway.metric("keyway_connections", &["side=\"upstream\""]) == 0.0
+    });
+    assert_eq!(keyway.get("/k").status, 200);
+    assert_eq!(node.accepted(), 2);
+}
+
+#[test]
+fn a_node_can_listen_on_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        while stream.read(&mut head).is_ok_and(|read| read > 0) {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nunix")
+                .unwrap();
+        }
+    });
+    let topology = format!(
+        "version: 1\nclusters: {{ c: {{ nodes: [{{ id: a, address: \"unix:{}\" }}] }} }}\n",
+        path.display()
+    );
+    let keyway = Keyway::start(
+        "threads: 1\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n",
+        &topology,
+    );
+    let mut client = keyway.client();
+    assert_eq!(client.get("/a").text(), "unix");
+    assert_eq!(client.get("/b").text(), "unix");
+}
