@@ -163,7 +163,7 @@ fn the_only_well_node_is_known_as_such() {
     let mut pick = pick(&state, b"k");
     let target = pick.next(cluster, 0).unwrap();
     assert!(!pick.is_only(cluster, target, 0));
-    let other = cluster.shards[0].replicas[1 - target.replica].node.clone();
+    let other = &cluster.shards[0].replicas[1 - target.replica].node;
     other.refused(Standing::HEALTHY, 0, 0);
     assert!(pick.is_only(cluster, target, 0));
     assert!(

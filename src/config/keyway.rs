@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use super::cluster::ClusterFile;
 use super::place::At;
 use super::problem::Problem;
-use super::scalar::{ListenAddress, MethodName, Name, Pattern, Span, Timeout};
+use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Span, Timeout};
 use crate::cluster::desired::{AccessLog, ClusterParams, Desired};
 use crate::key::KeySpec;
 use crate::routing::{MissingKey, Route, RouteMatch};
@@ -119,7 +119,7 @@ struct MatchFile {
     #[serde(default)]
     methods: Vec<MethodName>,
     /// The host without its port.
-    host: Option<Name>,
+    host: Option<HostName>,
     /// Header fields and the value that each must have.
     #[serde(default)]
     headers: BTreeMap<String, At<String>>,

@@ -87,6 +87,8 @@ texts! {
         |text| text.parse::<PathPattern>().map_err(|it| Some(it.to_string()));
     /// A request method.
     MethodName(Method), "a request method such as GET", "[A-Z]+", method;
+    /// A host without its port.
+    HostName(String), "a host without a port, such as api.local or [::1]", "[^:]+|\\[.+\\]", host;
     /// A name: of a route, a cluster, a shard, a node, a listener.
     Name(String), "a name of 1 to 255 printable characters", "[^\\s\\x00-\\x1f]{1,255}", name;
 }
@@ -147,6 +149,11 @@ fn percent(text: &str) -> Parsed<Ratio> {
 fn method(text: &str) -> Parsed<Method> {
     let method = Method::from_bytes(text.as_bytes()).map_err(|_invalid| None)?;
     some(text.bytes().all(|it| it.is_ascii_uppercase()), method)
+}
+
+fn host(text: &str) -> Parsed<String> {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    some(bare.is_some() || !text.contains(':'), name(text)?)
 }
 
 fn name(text: &str) -> Parsed<String> {

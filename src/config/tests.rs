@@ -146,6 +146,10 @@ fn each_mistake_is_named_with_its_place() {
             "2:40 routes[0].match.listener: expected the name of a listener (app), found \"other\"",
         ),
         (
+            MINIMAL.replace("{}", "{ host: \"a:80\" }"),
+            "2:36 routes[0].match.host: expected a host without a port, such as api.local or [::1], found \"a:80\"",
+        ),
+        (
             MINIMAL.replace("{}", "{ path: users }"),
             "2:36 routes[0].match.path: expected a path that begins with /, found \"users\"",
         ),
