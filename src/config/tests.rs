@@ -267,7 +267,9 @@ fn the_examples_load_and_spell_out_the_defaults() {
 }
 
 fn schema_refuses(schema: &serde_json::Value, yaml: &str) -> bool {
-    let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+    // As the parser reads it: `off` is a text.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(yaml, options).unwrap();
     !jsonschema::validator_for(schema).unwrap().is_valid(&value)
 }
 
