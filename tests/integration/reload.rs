@@ -348,11 +348,16 @@ fn two_hundred_reloads_under_load_lose_nothing() {
             })
         })
         .collect();
+    let sidecar = fs::read_to_string(keyway.path("keyway.yaml")).unwrap();
     for reload in 0..200 {
-        let shards = [4, 3, 2, 3][reload % 4];
         // A new comment each time, so that no reload is without a change.
-        let text = format!("# {reload}\n{}", text(shards));
-        let reply = keyway.reload_topology(&text);
+        let topology = format!("# {reload}\n{}", text([4, 3, 2, 3][reload % 4]));
+        match reload % 3 {
+            0 => keyway.replace("topology.yaml", &topology),
+            1 => fs::write(keyway.path("topology.yaml"), &topology).unwrap(),
+            _ => keyway.replace("keyway.yaml", &format!("# {reload}\n{sidecar}")),
+        }
+        let reply = keyway.admin("POST", "/v1/reload", "");
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     done.store(true, Ordering::Relaxed);
