@@ -67,7 +67,7 @@ impl<'de> SeqAccess<'de> for List<'_, '_> {
     }
 }
 
-/// A value with its place, for [`At`](super::place::At).
+/// A value with its place, for [`At`](crate::config::place::At).
 pub(super) struct Placed<'d> {
     pub(super) of: Decode<'d>,
     pub(super) next: usize,
