@@ -5,10 +5,14 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::Method;
 
+mod fields;
+mod known;
 mod pattern;
 
+pub use fields::{FieldLine, FieldTable, Fields, Span, content_length, is_forbidden_trailer};
+pub use known::{Known, KnownSet};
 pub use pattern::{CAPTURES_MAX, Captures, PathPattern, PatternError};
 pub(crate) use pattern::{Segment, segments};
 
@@ -41,25 +45,10 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// A request's header fields.
-#[derive(Clone, Copy, Debug)]
-pub struct Fields<'a>(&'a HeaderMap);
-
-impl<'a> Fields<'a> {
-    /// The values of every field line named `name`, in the order received.
-    pub fn values(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.0.get_all(name).iter().map(http::HeaderValue::as_bytes)
-    }
-}
-
-impl<'a> From<&'a HeaderMap> for Fields<'a> {
-    fn from(map: &'a HeaderMap) -> Self {
-        Self(map)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn host(authority: &str) -> String {

@@ -46,6 +46,7 @@ pub mod retry;
 pub mod routing;
 
 // Mechanisms: codecs, sockets, pools.
+pub mod http1;
 pub mod net;
 pub mod upstream;
 

@@ -1,0 +1,161 @@
+//! Pure: the field names that a proxy must understand, each recognised once.
+
+use http::HeaderName;
+use http::header;
+
+/// A field that decides how a message is framed, forwarded or answered, or none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    /// `Host` (RFC 9110 7.2).
+    Host,
+    /// `Connection` (RFC 9110 7.6.1).
+    Connection,
+    /// `Content-Length` (RFC 9110 8.6).
+    ContentLength,
+    /// `Content-Type` (RFC 9110 8.3).
+    ContentType,
+    /// `Transfer-Encoding` (RFC 9112 6.1).
+    TransferEncoding,
+    /// `TE` (RFC 9110 10.1.4).
+    Te,
+    /// `Upgrade` (RFC 9110 7.8).
+    Upgrade,
+    /// `Keep-Alive`, of one connection only (RFC 9110 7.6.1).
+    KeepAlive,
+    /// `Proxy-Connection`, which some clients send for Connection (RFC 9110 7.6.1).
+    ProxyConnection,
+    /// `HTTP2-Settings`, of one connection only (RFC 9113 3.1).
+    Http2Settings,
+    /// `Expect` (RFC 9110 10.1.1).
+    Expect,
+    /// `Via` (RFC 9110 7.6.3).
+    Via,
+    /// `Date` (RFC 9110 6.6.1).
+    Date,
+    /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+    IdempotencyKey,
+    /// Any other.
+    Other,
+}
+
+/// Which known fields a message has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownSet(u16);
+
+// The map of HTTP/2 is asked with references: names of the crate `http` are constants, not places.
+static HOST: HeaderName = header::HOST;
+static CONNECTION: HeaderName = header::CONNECTION;
+static CONTENT_LENGTH: HeaderName = header::CONTENT_LENGTH;
+static CONTENT_TYPE: HeaderName = header::CONTENT_TYPE;
+static TRANSFER_ENCODING: HeaderName = header::TRANSFER_ENCODING;
+static TE: HeaderName = header::TE;
+static UPGRADE: HeaderName = header::UPGRADE;
+static EXPECT: HeaderName = header::EXPECT;
+static VIA: HeaderName = header::VIA;
+static DATE: HeaderName = header::DATE;
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+static OTHER: HeaderName = HeaderName::from_static("other");
+
+impl Known {
+    /// What a field of this name is; names are compared without case.
+    pub fn of(name: &[u8]) -> Self {
+        let candidate = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
+            (2, Some(b't')) => Self::Te,
+            (3, Some(b'v')) => Self::Via,
+            (4, Some(b'h')) => Self::Host,
+            (4, Some(b'd')) => Self::Date,
+            (6, Some(b'e')) => Self::Expect,
+            (7, Some(b'u')) => Self::Upgrade,
+            (10, Some(b'c')) => Self::Connection,
+            (10, Some(b'k')) => Self::KeepAlive,
+            (12, Some(b'c')) => Self::ContentType,
+            (14, Some(b'c')) => Self::ContentLength,
+            (14, Some(b'h')) => Self::Http2Settings,
+            (15, Some(b'i')) => Self::IdempotencyKey,
+            (16, Some(b'p')) => Self::ProxyConnection,
+            (17, Some(b't')) => Self::TransferEncoding,
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(candidate.name().as_str().as_bytes()) {
+            candidate
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Its name; of [`Other`](Self::Other) one that stands for nothing.
+    pub fn name(self) -> &'static HeaderName {
+        match self {
+            Self::Host => &HOST,
+            Self::Connection => &CONNECTION,
+            Self::ContentLength => &CONTENT_LENGTH,
+            Self::ContentType => &CONTENT_TYPE,
+            Self::TransferEncoding => &TRANSFER_ENCODING,
+            Self::Te => &TE,
+            Self::Upgrade => &UPGRADE,
+            Self::KeepAlive => &KEEP_ALIVE,
+            Self::ProxyConnection => &PROXY_CONNECTION,
+            Self::Http2Settings => &HTTP2_SETTINGS,
+            Self::Expect => &EXPECT,
+            Self::Via => &VIA,
+            Self::Date => &DATE,
+            Self::IdempotencyKey => &IDEMPOTENCY_KEY,
+            Self::Other => &OTHER,
+        }
+    }
+}
+
+impl KnownSet {
+    /// Adds `known`.
+    pub fn insert(&mut self, known: Known) {
+        self.0 |= 1 << known as u16;
+    }
+
+    /// Whether `known` is in it.
+    pub fn contains(self, known: Known) -> bool {
+        self.0 & (1 << known as u16) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        let all = [
+            Known::Host,
+            Known::Connection,
+            Known::ContentLength,
+            Known::ContentType,
+            Known::TransferEncoding,
+            Known::Te,
+            Known::Upgrade,
+            Known::KeepAlive,
+            Known::ProxyConnection,
+            Known::Http2Settings,
+            Known::Expect,
+            Known::Via,
+            Known::Date,
+            Known::IdempotencyKey,
+        ];
+        let mut set = KnownSet::default();
+        for known in all {
+            assert!(!set.contains(known), "{known:?}");
+            set.insert(known);
+            assert!(set.contains(known));
+            let name = known.name().as_str();
+            assert_eq!(Known::of(name.as_bytes()), known);
+            assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), known);
+            let near = name.replace('e', "x").replace("via", "vix");
+            if near != name {
+                assert_eq!(Known::of(near.as_bytes()), Known::Other, "{near}");
+            }
+        }
+        assert_eq!(Known::of(b""), Known::Other);
+    }
+}

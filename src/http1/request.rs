@@ -1,0 +1,239 @@
+//! Pure: the head of a request (RFC 9112 section 3).
+
+use std::mem::MaybeUninit;
+
+use http::Method;
+
+use super::framing::{self, Length, Persistence};
+use super::{Error, FIELDS_MAX, HEAD_MAX, TARGET_MAX, ends_lines_with_crlf};
+use crate::head::{FieldTable, Fields, Span};
+
+/// What a client that speaks HTTP/2 from the start sends first (RFC 9113 3.4): this much of it
+/// cannot begin an HTTP/1.1 request.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// A request's head, but for its fields, as offsets into the bytes that it was parsed from.
+#[derive(Clone, Debug)]
+pub struct RequestLine {
+    /// The method.
+    pub method: Method,
+    /// What the request is for.
+    pub target: Target,
+    /// Whether the sender speaks HTTP/1.1; else it speaks HTTP/1.0.
+    pub is_http_11: bool,
+    /// How the body ends.
+    pub length: Length,
+    /// Whether the client wants to send another request.
+    pub persistence: Persistence,
+    /// The bytes of the head, its empty line included.
+    pub len: usize,
+}
+
+/// A request target in one of its four forms (RFC 9112 3.2), taken apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The authority of an absolute or authority form; empty of the others.
+    pub authority: Span,
+    /// The path; empty of `http://host` and of an authority form, `*` of an asterisk form.
+    pub path: Span,
+    /// What follows the first `?`.
+    pub query: Option<Span>,
+}
+
+/// Parses the head of a request at the start of `bytes` and puts its fields into `table`; `None`
+/// when it is not whole yet.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<RequestLine>, Error> {
+    // A client that ended the last body with one CRLF too many (RFC 9112 2.2).
+    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let head = &bytes[skipped..];
+    if matches!(head.first(), Some(b'\r' | b'\n')) {
+        return Err(Error::StartLine);
+    }
+    let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let whole = parsed.parse_with_uninit_headers(head, &mut headers)?;
+    let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
+        (whole, parsed.method, parsed.path, parsed.version)
+    else {
+        return partial(head).map(|()| None);
+    };
+    if len > HEAD_MAX {
+        return Err(Error::HeadTooLarge);
+    }
+    if path.len() > TARGET_MAX {
+        return Err(Error::TargetTooLong);
+    }
+    if !ends_lines_with_crlf(&head[..len]) {
+        return Err(Error::LineEnd);
+    }
+    for field in parsed.headers.iter() {
+        table.push(bytes, field.name.as_bytes(), field.value);
+    }
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Error::StartLine)?;
+    let target = target(&method, path.as_bytes(), bytes)?;
+    let is_http_11 = version == 1;
+    let fields = Fields::Lines(bytes, table);
+    Ok(Some(RequestLine {
+        length: framing::of_request(fields, &method, is_http_11)?,
+        persistence: framing::persistence(fields, is_http_11),
+        method,
+        target,
+        is_http_11,
+        len: skipped + len,
+    }))
+}
+
+/// Whether what is there of a head may still become one.
+fn partial(head: &[u8]) -> Result<(), Error> {
+    if head.len() < TARGET_MAX {
+        Ok(())
+    } else if memchr::memchr(b'\n', head).is_none() {
+        Err(Error::TargetTooLong)
+    } else if head.len() >= HEAD_MAX {
+        Err(Error::HeadTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// RFC 9112 3.2: authority form for CONNECT only, asterisk form for OPTIONS only, else origin or
+/// absolute form.
+fn target(method: &Method, target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
+    if *method == Method::CONNECT {
+        return authority_form(target, bytes);
+    }
+    if target == b"*" {
+        let path = Span::of(target, bytes);
+        return Ok(Target {
+            path,
+            ..Target::default()
+        });
+    }
+    if target.starts_with(b"/") {
+        return path_and_query(target, bytes);
+    }
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let (begin, rest) = target.split_at_checked(scheme.len())?;
+        begin
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
+    });
+    let rest = rest.ok_or(Error::Target)?;
+    let end = rest.iter().position(|it| matches!(it, b'/' | b'?'));
+    let (authority, rest) = rest.split_at(end.unwrap_or(rest.len()));
+    if !is_authority(authority) {
+        return Err(Error::Target);
+    }
+    let target = match rest.first() {
+        None => Target::default(),
+        Some(b'/') => path_and_query(rest, bytes)?,
+        Some(_) => Target {
+            query: Some(query(&rest[1..], bytes)?),
+            ..Target::default()
+        },
+    };
+    Ok(Target {
+        authority: Span::of(authority, bytes),
+        ..target
+    })
+}
+
+fn authority_form(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
+    // The port is not optional (RFC 9110 9.3.6).
+    let colon = target.iter().rposition(|it| *it == b':');
+    let has_port = colon.is_some_and(|at| at + 1 < target.len());
+    if !has_port || !is_authority(target) {
+        return Err(Error::Target);
+    }
+    Ok(Target {
+        authority: Span::of(target, bytes),
+        ..Target::default()
+    })
+}
+
+fn path_and_query(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
+    let mark = memchr::memchr(b'?', target);
+    let path = &target[..mark.unwrap_or(target.len())];
+    if !path.iter().all(|it| is_path_byte(*it)) || str::from_utf8(path).is_err() {
+        return Err(Error::Target);
+    }
+    let query = mark.map(|at| query(&target[at + 1..], bytes)).transpose()?;
+    Ok(Target {
+        authority: Span::default(),
+        path: Span::of(path, bytes),
+        query,
+    })
+}
+
+fn query(query: &[u8], bytes: &[u8]) -> Result<Span, Error> {
+    if !query.iter().all(|it| is_query_byte(*it)) || str::from_utf8(query).is_err() {
+        return Err(Error::Target);
+    }
+    Ok(Span::of(query, bytes))
+}
+
+/// What browsers send in a path as it is (WHATWG URL, path state), and the quotes and braces that
+/// some clients do not encode. A fragment is never sent (RFC 9112 3.2).
+fn is_path_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'"' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80..)
+}
+
+/// The same in a query (WHATWG URL, query state).
+fn is_query_byte(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'~' | 0x80..)
+}
+
+/// Whether `host` is a host with an optional port (RFC 3986 3.2.2, 3.2.3): a name or an address of
+/// four numbers, or an IPv6 address in brackets. Userinfo is never one.
+pub(crate) fn is_authority(host: &[u8]) -> bool {
+    let (name, port) = if let Some(bracketed) = host.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', bracketed) else {
+            return false;
+        };
+        let (address, rest) = (&bracketed[..end], &bracketed[end + 1..]);
+        let is_address =
+            str::from_utf8(address).is_ok_and(|it| it.parse::<std::net::Ipv6Addr>().is_ok());
+        if !is_address || !(rest.is_empty() || rest.starts_with(b":")) {
+            return false;
+        }
+        (&b"v6"[..], rest.strip_prefix(b":"))
+    } else {
+        match memchr::memchr(b':', host) {
+            None => (host, None),
+            Some(at) => (&host[..at], Some(&host[at + 1..])),
+        }
+    };
+    let is_port = |port: &[u8]| port.is_empty() || str::from_utf8(port).is_ok_and(is_port_number);
+    !name.is_empty() && name.iter().all(|it| is_name_byte(*it)) && port.is_none_or(is_port)
+}
+
+fn is_port_number(port: &str) -> bool {
+    port.bytes().all(|it| it.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
+/// Unreserved and sub-delims (RFC 3986 2.2, 2.3). Host names need no percent-encoding, and two
+/// readings of one are worth nothing.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        )
+}
