@@ -23,6 +23,7 @@ mod response;
 pub use body::{Decoded, Decoder, Step, parse_trailers};
 pub use encode::{ChunkSize, end_head, field, last_chunk, request_line, status_line};
 pub use framing::{Length, Persistence};
+pub(crate) use request::is_authority;
 pub use request::{PREFACE, RequestLine, Target, parse_request};
 pub use response::{StatusLine, parse_response};
 

@@ -9,5 +9,5 @@ mod log;
 mod stripe;
 
 pub use family::Family;
-pub use log::{LogFormat, LogLevel, init as init_log, timestamp};
+pub use log::{LogFormat, LogLevel, http_date, init as init_log, timestamp};
 pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

@@ -73,6 +73,11 @@ impl Decoder {
         })
     }
 
+    /// The decoder of no body.
+    pub fn ended() -> Self {
+        Self(State::End)
+    }
+
     /// Whether the body has ended.
     pub fn is_at_end(&self) -> bool {
         self.0 == State::End

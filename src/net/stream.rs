@@ -1,35 +1,40 @@
 //! A TCP or Unix stream whose handle can be shared with whoever must look at the socket.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::clock;
 
 /// A connected stream on this thread's runtime.
 ///
-/// Clones share the socket: the protocol reads and writes one of them, the pool or the request
-/// looks at the other. Only one of them may read or write, for the runtime keeps one waker a
-/// direction.
+/// Clones share the socket: one reads and writes, another looks at it. The runtime keeps one waker a
+/// direction, so that no two tasks may wait for the same one.
 #[derive(Clone, Debug)]
 pub struct Stream(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    socket: Socket,
+    socket: RefCell<Socket>,
     /// How long the peer may take nothing of what is written; zero for ever.
     write_timeout: Cell<Duration>,
-    /// Runs while the peer takes nothing; made when it first does, which most never do.
-    stalled: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// When the peer must have taken something; none while it does.
+    stalled: Cell<Option<Instant>>,
+    alarm: RefCell<Alarm>,
 }
 
 #[derive(Debug)]
@@ -41,9 +46,25 @@ enum Socket {
 /// Calls the same method of whichever socket it is.
 macro_rules! either {
     ($stream:expr, $socket:ident => $call:expr) => {
-        match &$stream.0.socket {
+        match &*$stream.0.socket.borrow() {
             Socket::Tcp($socket) => $call,
             Socket::Unix($socket) => $call,
+        }
+    };
+}
+
+/// The same, to poll it.
+macro_rules! polled {
+    ($stream:expr, $socket:ident => $call:expr) => {
+        match &mut *$stream.0.socket.borrow_mut() {
+            Socket::Tcp(socket) => {
+                let $socket = Pin::new(socket);
+                $call
+            }
+            Socket::Unix(socket) => {
+                let $socket = Pin::new(socket);
+                $call
+            }
         }
     };
 }
@@ -71,7 +92,7 @@ impl Stream {
     /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
     /// of this stream is about.
     pub fn detach(self) -> Option<io::Result<Detached>> {
-        Some(match Rc::into_inner(self.0)?.socket {
+        Some(match Rc::into_inner(self.0)?.socket.into_inner() {
             Socket::Tcp(socket) => socket.into_std().map(Detached::Tcp),
             Socket::Unix(socket) => socket.into_std().map(Detached::Unix),
         })
@@ -79,20 +100,47 @@ impl Stream {
 
     /// The peer's address; `None` on a Unix socket.
     pub fn peer_ip(&self) -> Option<IpAddr> {
-        match &self.0.socket {
+        match &*self.0.socket.borrow() {
             Socket::Tcp(socket) => socket.peer_addr().ok().map(|it| it.ip().to_canonical()),
             Socket::Unix(_) => None,
         }
     }
 
-    /// Whether the peer can still answer: neither closed nor sending what nobody asked for.
+    /// Whether the peer neither closed nor sent what nobody read, as far as this thread was told:
+    /// a system call is made only when there is news.
     ///
-    /// One `recv` with `MSG_PEEK`. A peer that closes right after is not seen: a write to it may
-    /// still succeed.
+    /// What comes right after is not seen, nor what came since the thread last asked for events.
     pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let news = either!(self, socket => {
+            socket.try_io(Interest::READABLE, || SockRef::from(socket).peek(&mut byte))
+        });
+        matches!(news, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the system: one `recv` with `MSG_PEEK`.
+    pub fn is_surely_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = either!(self, socket => SockRef::from(socket).peek(&mut byte));
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Ready when the peer closed, with `true`, or when it sent something that nobody read.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut byte = [MaybeUninit::uninit()];
+        loop {
+            if ready!(self.poll_readable(cx)).is_err() {
+                return Poll::Ready(true);
+            }
+            let peeked = either!(self, socket => {
+                socket.try_io(Interest::READABLE, || SockRef::from(socket).peek(&mut byte))
+            });
+            match peeked {
+                Ok(bytes) => return Poll::Ready(bytes == 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_broken) => return Poll::Ready(true),
+            }
+        }
     }
 
     /// Makes the coming close a reset, so that the peer cannot take the end for a clean one.
@@ -104,16 +152,86 @@ impl Stream {
         }
     }
 
+    /// Tells the peer that nothing more comes.
+    pub fn shut_down(&self) -> io::Result<()> {
+        let shut = either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write));
+        match shut {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        }
+    }
+
     /// Lets a write fail when the peer takes nothing for `timeout`.
     pub fn set_write_timeout(&self, timeout: Duration) {
         self.0.write_timeout.set(timeout);
     }
 
+    /// Ready when there may be something to read, the end included.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => socket.poll_read_ready(cx))
+    }
+
+    /// Reads once into the room of `buffer`.
+    ///
+    /// By the socket's own `poll_read`: when a read brings less than there was room for, it knows
+    /// that the next one would block, and saves the system call that would say so.
+    pub fn poll_read_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        polled!(self, socket => {
+            let mut socket = socket;
+            let reading = pin!(socket.read_buf(buffer));
+            reading.poll(cx)
+        })
+    }
+
+    /// Writes what it can of `bytes`, or fails when the peer has taken nothing for the write timeout.
+    pub fn poll_write_slice(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = polled!(self, socket => socket.poll_write(cx, bytes));
+        self.in_time(cx, written)
+    }
+
+    /// The same of several slices.
+    pub fn poll_write_slices(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = polled!(self, socket => socket.poll_write_vectored(cx, slices));
+        self.in_time(cx, written)
+    }
+
+    fn in_time(
+        &self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let timeout = self.0.write_timeout.get();
+        if written.is_ready() {
+            if self.0.stalled.take().is_some() {
+                self.0.alarm.borrow_mut().rest();
+            }
+        } else if !timeout.is_zero() {
+            let deadline = self
+                .0
+                .stalled
+                .get()
+                .unwrap_or_else(|| clock::now() + timeout);
+            self.0.stalled.set(Some(deadline));
+            ready!(self.0.alarm.borrow_mut().poll_until(cx, deadline));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+
     fn new(socket: Socket) -> Self {
         Self(Rc::new(Shared {
-            socket,
+            socket: RefCell::new(socket),
             write_timeout: Cell::new(Duration::ZERO),
-            stalled: RefCell::default(),
+            stalled: Cell::new(None),
+            alarm: RefCell::default(),
         }))
     }
 
@@ -126,51 +244,6 @@ impl Stream {
         socket.set_nodelay(true)?;
         Ok(Self::new(Socket::Tcp(socket)))
     }
-
-    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
-        if interest.is_readable() {
-            either!(self, socket => socket.poll_read_ready(cx))
-        } else {
-            either!(self, socket => socket.poll_write_ready(cx))
-        }
-    }
-
-    /// Runs `io` whenever the socket is ready for it, until it no longer blocks.
-    fn poll_io<T>(
-        &self,
-        cx: &mut Context<'_>,
-        interest: Interest,
-        mut io: impl FnMut(&Self) -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.poll_ready(cx, interest))?;
-            match io(self) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-}
-
-impl Stream {
-    /// Writes by `io`, or fails when the peer has taken nothing for the write timeout.
-    fn poll_write_by(
-        &self,
-        cx: &mut Context<'_>,
-        io: impl FnMut(&Self) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let written = self.poll_io(cx, Interest::WRITABLE, io);
-        let timeout = self.0.write_timeout.get();
-        let mut stalled = self.0.stalled.borrow_mut();
-        if written.is_ready() {
-            stalled.take();
-        } else if !timeout.is_zero() {
-            let timer = stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-            ready!(timer.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
 }
 
 impl AsyncRead for Stream {
@@ -179,9 +252,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_io(cx, Interest::READABLE, |stream| {
-            either!(stream, socket => socket.try_read_buf(buf)).map(drop)
-        })
+        polled!(self, socket => socket.poll_read(cx, buf))
     }
 }
 
@@ -191,10 +262,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_by(
-            cx,
-            |stream| either!(stream, socket => socket.try_write(buf)),
-        )
+        self.poll_write_slice(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -202,10 +270,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_by(
-            cx,
-            |stream| either!(stream, socket => socket.try_write_vectored(bufs)),
-        )
+        self.poll_write_slices(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -217,11 +282,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write));
-        Poll::Ready(match shut {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            shut => shut,
-        })
+        Poll::Ready(self.shut_down())
     }
 }
 

@@ -2,9 +2,13 @@
 //! is the end of the request.
 
 mod activity;
+mod client;
 mod request;
 mod response;
+mod transmit;
 
 pub(super) use activity::Activity;
+pub(super) use client::ClientBody;
 pub(super) use request::{ClientFault, Prefix, RequestBody, Source};
-pub(super) use response::{Exchange, ResponseBody};
+pub(super) use response::{BodyError, Broken, Exchange, NodeBody, ResponseBody};
+pub(super) use transmit::{Broke, Transmit};

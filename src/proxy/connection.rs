@@ -1,44 +1,29 @@
-//! One client's connection: HTTP/1.1 or HTTP/2, whichever its first bytes speak.
+//! One client's connection: idle most of the time, HTTP/1.1 or HTTP/2, whichever its first bytes
+//! speak.
+//!
+//! An idle connection is this module's small future and a socket, no buffer: what it takes to serve
+//! a request is a worker that the thread lends to whichever connection has one.
 
-use std::convert::Infallible;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Context as TaskContext, Poll};
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use tracing::debug;
-
-use super::dispatch;
 use super::thread::Context;
 use crate::drain::Phase;
-use crate::net::Stream;
-use crate::upstream::LocalExecutor;
+use crate::http1::Decoder;
+use crate::net::{Outbox, Stream, Wire};
 
-/// How long a request's head may take, the idle time before it included (nginx's
-/// `keepalive_timeout`): hyper does not tell them apart.
-const HEAD_WAIT: Duration = Duration::from_secs(75);
+mod http1;
+mod http2;
+mod parking;
+mod worker;
 
-/// The largest HTTP/1.1 head, in bytes, and the most fields of it.
-const HEAD_BYTES: usize = 64 << 10;
-const HEAD_FIELDS: usize = 100;
+pub(super) use parking::Parking;
+pub(super) use worker::Workers;
 
-/// HTTP/2: concurrent streams a client may have (RFC 9113 6.5.2 advises at least 100), and the
-/// windows it may fill of a stream and of the connection before they are read.
-const STREAMS: u32 = 100;
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-
-/// What HTTP/2 holds of one stream's response that the client does not read yet, in bytes.
-const SEND_BUFFER: usize = 64 << 10;
-
-/// How often a silent HTTP/2 client is pinged, and how long it may take to answer.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+use parking::Spot;
 
 /// A client's connection while it is served.
 #[derive(Debug)]
@@ -47,52 +32,54 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) listener: Rc<str>,
     pub(super) client: Option<IpAddr>,
+    spot: Spot,
+    /// What was read and is not used yet.
+    wire: RefCell<Wire>,
+    /// The body of the HTTP/1.1 request that is served.
+    decoder: Cell<Decoder>,
+    /// What HTTP/1.1 has not written yet.
+    outbox: RefCell<Outbox>,
+    /// What the client of this HTTP/1.1 request waits for.
+    awaits: Cell<Awaits>,
+}
+
+/// What may be done to a client while its request is at a node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Awaits {
+    /// It takes 1xx responses: it speaks HTTP/1.1.
+    interims: bool,
+    /// It sends its body when it is told to.
+    go_on: bool,
+    /// It has sent nothing after the request, so that its end can be seen.
+    end: bool,
+}
+
+/// What becomes of a connection when a worker is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Its next request has not begun.
+    Idle,
+    /// It ends.
+    Close,
+    /// It speaks HTTP/2 from here on.
+    Http2,
 }
 
 /// Serves a connection to its end, or to the end of the drain.
 pub(super) async fn serve(connection: Connection) {
     let connection = Rc::new(connection);
-    let mut drain = connection.thread.drain.clone();
-    let io = TokioIo::new(connection.stream.clone());
-    let service = service_fn(|request: Request<Incoming>| {
-        let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(dispatch::serve(connection, request).await) }
-    });
-    let builder = builder();
-    let mut served = pin!(builder.serve_connection(io, service));
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = drain.reached(Phase::Draining) => {
-            served.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = served.as_mut() => ended,
-                () = drain.reached(Phase::Over) => Ok(()),
-            }
+    while poll_fn(|cx| connection.poll_wanted(cx)).await {
+        let workers = &connection.thread.workers;
+        let mut worker = workers.take();
+        let next = worker.serve(Rc::clone(&connection)).await;
+        workers.give_back(worker);
+        match next {
+            Next::Idle => {}
+            Next::Close => return,
+            // Boxed: most connections never are one, and idle ones should be small.
+            Next::Http2 => return Box::pin(http2::serve(connection)).await,
         }
-    };
-    if let Err(error) = ended {
-        debug!(%error, client = ?connection.client, "a client's connection broke");
     }
-}
-
-fn builder() -> Builder<LocalExecutor> {
-    let mut builder = Builder::new(LocalExecutor);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    builder
 }
 
 // === impl Connection ===
@@ -102,22 +89,40 @@ impl Connection {
         thread.fleet.connections.of(thread.index).open.add(1);
         let client = stream.peer_ip();
         Self {
+            wire: RefCell::new(Wire::new(stream.clone())),
             thread,
             stream,
             listener,
             client,
+            spot: Spot::default(),
+            decoder: Cell::new(Decoder::ended()),
+            outbox: RefCell::default(),
+            awaits: Cell::default(),
         }
+    }
+
+    /// Ready when there is something to read, or, with `false`, when nobody waits for it any more.
+    fn poll_wanted(&self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        let parking = &self.thread.parking;
+        if let Poll::Ready(readable) = self.stream.poll_readable(cx) {
+            parking.leave(&self.spot);
+            return Poll::Ready(readable.is_ok());
+        }
+        // Whoever drains or waits too long is woken by the thread.
+        let over = parking.is_over(&self.spot) || self.thread.phase() >= Phase::Draining;
+        if over {
+            return Poll::Ready(false);
+        }
+        parking.park(&self.spot, cx.waker());
+        Poll::Pending
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.thread
-            .fleet
-            .connections
-            .of(self.thread.index)
-            .open
-            .add(-1);
+        self.thread.parking.remove(&self.spot);
+        let connections = &self.thread.fleet.connections;
+        connections.of(self.thread.index).open.add(-1);
         self.thread.connection_ended();
     }
 }

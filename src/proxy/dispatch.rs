@@ -3,22 +3,21 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use http::{HeaderMap, Request, Response, Version, header, request};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
-use super::body::{Activity, Prefix, ResponseBody, Source};
+use super::body::{Activity, ClientBody, Prefix, Source};
 use super::connection::Connection;
-use super::fields::strip_hop_by_hop;
 use super::forward::{Call, forward, refuse};
 use super::outcome::{Line, Outcome};
-use super::request::{is_grpc, read, target};
+use super::reply::Reply;
+use super::request::Received;
 use super::thread::View;
 use crate::cluster::{Cluster, Pick, RouteEntry};
 use crate::drain::Phase;
-use crate::head::{Fields, RequestHead};
+use crate::head::{Known, RequestHead};
 use crate::key::{BODY_KEY_MAX, Body, KeyError, Lookup};
+use crate::net::clock;
 use crate::reason::Reason;
 use crate::retry::RepeatableMethods;
 use crate::routing::{Captures, MissingKey};
@@ -26,7 +25,6 @@ use crate::routing::{Captures, MissingKey};
 /// A request that found its route and its key.
 struct Routed {
     route: usize,
-    authority: String,
     source: Option<Source>,
     deadline: Instant,
     activity: Activity,
@@ -35,75 +33,74 @@ struct Routed {
 
 /// Serves one request.
 pub(super) async fn serve(
-    connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let started = Instant::now();
-    let view = connection.thread.view();
-    let (parts, incoming) = request.into_parts();
-    let line = view.state.logs_access().then(|| line(&parts, &connection));
+    connection: &Rc<Connection>,
+    mut received: Received,
+    body: ClientBody,
+) -> Reply {
+    let started = clock::now();
+    let thread = &connection.thread;
+    let view = thread.view();
+    let line = view
+        .state
+        .logs_access()
+        .then(|| line(&received, connection));
+    let method = Some(received.method());
+    let outcome = Outcome::begin(Rc::clone(thread), Rc::clone(&view), method, started, line);
+    let grpc = received.is_grpc();
+    let accepted = received.accept(&thread.pseudonym);
+    let routed = match accepted {
+        Ok(()) => route(connection, &view, &received, body, &outcome).await,
+        Err(refusal) => Err(refusal),
+    };
+    let Routed {
+        route,
+        source,
+        deadline,
+        activity,
+        pick,
+    } = match routed {
+        Ok(routed) => routed,
+        Err(refusal) => return refuse(outcome, &refusal, grpc),
+    };
+    let entry = &view.state.routes[route];
+    let cluster = &view.state.clusters[entry.cluster];
+    cluster.counters.of(thread.index).requests.increment();
+    let call = Call {
+        cluster: entry.cluster,
+        repeatable: repeatable(entry, &received),
+        // When keyway reads the body for its key, the client has had its 100.
+        passes_expect: !entry.route.key.needs_body(),
+        received,
+        connection: Rc::clone(connection),
+        grpc,
+        source,
+        deadline,
+        activity,
+        outcome,
+        view: Rc::clone(&view),
+    };
+    forward(call, pick).await
+}
+
+/// Answers what is no request.
+pub(super) fn serve_bad(connection: &Rc<Connection>, refusal: &Refusal) -> Reply {
     let thread = Rc::clone(&connection.thread);
-    let outcome = Outcome::begin(thread, Rc::clone(&view), &parts.method, started, line);
-    let grpc = is_grpc(&parts);
-    match route(&connection, &view, &parts, incoming, &outcome).await {
-        Ok(Routed {
-            route,
-            authority,
-            source,
-            deadline,
-            activity,
-            pick,
-        }) => {
-            let entry = &view.state.routes[route];
-            let cluster = &view.state.clusters[entry.cluster];
-            cluster
-                .counters
-                .of(connection.thread.index)
-                .requests
-                .increment();
-            let call = Call {
-                cluster: entry.cluster,
-                target: target(&parts),
-                version: parts.version,
-                authority,
-                repeatable: repeatable(entry, &parts),
-                method: parts.method,
-                fields: forwarded_fields(&connection, entry, parts.version, parts.headers),
-                connection,
-                grpc,
-                source,
-                deadline,
-                activity,
-                outcome,
-                view,
-            };
-            forward(call, pick).await
-        }
-        Err(refusal) => refuse(outcome, &refusal, grpc),
-    }
+    let outcome = Outcome::begin(Rc::clone(&thread), thread.view(), None, clock::now(), None);
+    refuse(outcome, refusal, false)
 }
 
 /// Finds the request's route and key, or says why it goes nowhere.
 async fn route(
     connection: &Connection,
     view: &View,
-    parts: &request::Parts,
-    incoming: Incoming,
+    received: &Received,
+    body: ClientBody,
     outcome: &Outcome,
 ) -> Result<Routed, Refusal> {
     if connection.thread.drain.phase() == Phase::Over {
         return Err(Reason::Draining.into());
     }
-    let authority = read(parts, &connection.thread.pseudonym)?;
-    let head = RequestHead {
-        method: &parts.method,
-        authority: &authority,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        fields: Fields::from(&parts.headers),
-        client: connection.client,
-        listener: &connection.listener,
-    };
+    let head = received.view(connection.client, &connection.listener);
     let (route, captures) = view.state.table.find(&head).ok_or(Reason::NoRoute)?;
     outcome.takes(route);
     let entry = &view.state.routes[route];
@@ -112,17 +109,24 @@ async fn route(
     connection
         .stream
         .set_write_timeout(entry.route.idle_timeout);
-    let activity = Activity::new(outcome.started(), entry.route.idle_timeout);
-    let source = Source::new(incoming, cluster.params.retry.replay_max, activity.clone());
+    let activity = Activity::new(entry.route.idle_timeout, !body.is_at_end());
+    let source = Source::new(body, cluster.params.retry.replay_max, activity.clone());
     let deadline = outcome.started() + entry.route.timeout;
-    let key = key(entry, &head, &captures, source.as_ref(), deadline).await?;
+    let key = key(
+        connection,
+        entry,
+        &head,
+        &captures,
+        source.as_ref(),
+        deadline,
+    )
+    .await?;
     let pick = match &key {
         Some(key) => Pick::new(cluster, Some(key), cluster.placement.token(key)),
         None => without_key(connection, entry, cluster, outcome)?,
     };
     Ok(Routed {
         route,
-        authority,
         source,
         deadline,
         activity,
@@ -154,6 +158,7 @@ fn without_key(
 
 /// The request's key; `None` when it is missing. Reads the body only when the key is nowhere else.
 async fn key<'a>(
+    connection: &Connection,
     entry: &RouteEntry,
     head: &RequestHead<'a>,
     captures: &Captures<'a>,
@@ -169,6 +174,7 @@ async fn key<'a>(
         Lookup::Missing => return Ok(None),
         Lookup::NeedsBody => {}
     }
+    connection.says_continue();
     let Prefix { bytes, complete } = match source {
         None => Prefix {
             bytes: Vec::new(),
@@ -195,10 +201,10 @@ fn ambiguous(error: KeyError) -> Refusal {
 }
 
 /// What of the method's safety and the client's promises allows a repeat after bytes were sent.
-fn repeatable(entry: &RouteEntry, parts: &request::Parts) -> RepeatableMethods {
+fn repeatable(entry: &RouteEntry, received: &Received) -> RepeatableMethods {
     let promised =
-        entry.route.honour_idempotency_key && parts.headers.contains_key("idempotency-key");
-    let class = RepeatableMethods::class_of(&parts.method);
+        entry.route.honour_idempotency_key && received.fields().has(Known::IdempotencyKey);
+    let class = RepeatableMethods::class_of(received.method());
     if promised {
         class.max(RepeatableMethods::Idempotent)
     } else {
@@ -206,30 +212,18 @@ fn repeatable(entry: &RouteEntry, parts: &request::Parts) -> RepeatableMethods {
     }
 }
 
-/// The fields that go to the node, but for what an attempt adds.
-fn forwarded_fields(
-    connection: &Connection,
-    entry: &RouteEntry,
-    version: Version,
-    mut fields: HeaderMap,
-) -> HeaderMap {
-    strip_hop_by_hop(&mut fields);
-    connection.thread.pseudonym.add_to(&mut fields, version);
-    if entry.route.key.needs_body() {
-        // keyway read the body, so the client has had its 100.
-        fields.remove(header::EXPECT);
-    }
-    fields
-}
-
-fn line(parts: &request::Parts, connection: &Connection) -> Line {
-    let host = || parts.headers.get(header::HOST)?.to_str().ok();
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+fn line(received: &Received, connection: &Connection) -> Line {
+    let mut hosts = received.fields().known(Known::Host);
+    let host = hosts.next().map(String::from_utf8_lossy);
+    let authority = match received.authority() {
+        "" => host.unwrap_or_default().into_owned(),
+        authority => authority.to_owned(),
+    };
     Line {
-        method: parts.method.clone(),
-        target: target(parts).to_string(),
-        version: parts.version,
-        authority: authority.or_else(host).unwrap_or_default().to_owned(),
+        method: received.method().clone(),
+        target: received.target(),
+        version: received.version(),
+        authority,
         client: connection.client,
     }
 }

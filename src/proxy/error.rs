@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 
-use super::body::ClientFault;
+use super::body::{Broken, ClientFault};
 use crate::cluster::counters::Class;
 use crate::reason::Reason;
 use crate::retry::Failure;
@@ -18,17 +18,23 @@ pub(super) enum AttemptError {
     /// The connection was closed before a byte of the request was written to it, or the node
     /// refused the request unprocessed.
     #[error("the node took nothing of the request")]
-    Unsent(#[source] hyper::Error),
+    Unsent(#[source] Broken),
     /// The connection broke after something was sent.
     #[error("the connection broke before the response's head")]
     Reset {
         pooled: bool,
         #[source]
-        source: hyper::Error,
+        source: Broken,
     },
     /// What came back is no response.
     #[error("the node's answer is no response")]
-    Protocol(#[source] hyper::Error),
+    Protocol(#[source] Broken),
+    /// The node changed the protocol, which nobody had asked for.
+    #[error("the node switched protocols unasked")]
+    Switched,
+    /// More informational responses came than any node means.
+    #[error("the node sends nothing but informational responses")]
+    Interims,
     /// The node did not answer in time.
     #[error("no response head within the attempt's time")]
     TimedOut,
@@ -50,7 +56,7 @@ impl AttemptError {
             Self::Connect(_) => Some(Failure::Connect),
             Self::Unsent(_) => Some(Failure::Unsent),
             Self::Reset { pooled, .. } => Some(Failure::Reset { pooled: *pooled }),
-            Self::Protocol(_) => Some(Failure::Protocol),
+            Self::Protocol(_) | Self::Switched | Self::Interims => Some(Failure::Protocol),
             Self::TimedOut => Some(Failure::Timeout),
             Self::Deadline | Self::SlowClient | Self::Client(_) => None,
         }
@@ -63,7 +69,7 @@ impl AttemptError {
             Self::Connect(_) if sent => Reason::ConnectFailed,
             Self::Connect(_) => Reason::NoHealthyNode,
             Self::Unsent(_) | Self::Reset { .. } => Reason::UpstreamReset,
-            Self::Protocol(_) => Reason::UpstreamProtocol,
+            Self::Protocol(_) | Self::Switched | Self::Interims => Reason::UpstreamProtocol,
             Self::TimedOut => Reason::AttemptTimeout,
             Self::Deadline => Reason::Timeout,
             Self::SlowClient => Reason::RequestTimeout,
@@ -80,6 +86,8 @@ impl AttemptError {
             | Self::Unsent(_)
             | Self::Reset { .. }
             | Self::Protocol(_)
+            | Self::Switched
+            | Self::Interims
             | Self::TimedOut
             | Self::Deadline
             | Self::SlowClient
@@ -96,7 +104,7 @@ impl AttemptError {
     }
 }
 
-/// What a hyper error says of how far the request came.
+/// What hyper's error says of how far a request by HTTP/2 came.
 pub(super) fn classify(error: hyper::Error, unsent: bool, pooled: bool) -> AttemptError {
     let h2 = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
     // Streams above GOAWAY's last id and refused ones were not processed (RFC 9113 6.8, 8.7).
@@ -105,13 +113,11 @@ pub(super) fn classify(error: hyper::Error, unsent: bool, pooled: bool) -> Attem
     });
     let malformed = h2.is_some_and(|it| it.is_library() && !it.is_io());
     if unsent || refused {
-        AttemptError::Unsent(error)
+        AttemptError::Unsent(error.into())
     } else if error.is_parse() || malformed {
-        AttemptError::Protocol(error)
+        AttemptError::Protocol(error.into())
     } else {
-        AttemptError::Reset {
-            pooled,
-            source: error,
-        }
+        let source = error.into();
+        AttemptError::Reset { pooled, source }
     }
 }

@@ -1,80 +1,75 @@
 //! Pure: what a proxy must change in a message's fields before it goes on (RFC 9110 section 7.6).
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
-use http::{Version, header};
+use http::Version;
+use http::header::HeaderValue;
 
-/// Fields that concern one connection only, beside those that Connection names
-/// (RFC 9110 7.6.1; HTTP2-Settings: RFC 9113 3.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+use crate::head::{FieldLine, Fields, Known};
 
 /// Fields that Connection cannot take away: a client could otherwise hide from the node what
 /// keyway routed by, or how long the message is.
-fn is_protected(name: &HeaderName) -> bool {
-    const END_TO_END: [HeaderName; 8] = [
-        HOST,
-        CONTENT_LENGTH,
-        VIA,
-        TRAILER,
-        header::AUTHORIZATION,
-        header::COOKIE,
-        header::FORWARDED,
-        PROXY_AUTHENTICATE,
-    ];
-    END_TO_END.contains(name) || name.as_str().starts_with("x-forwarded-")
+const PROTECTED: [&[u8]; 8] = [
+    b"host",
+    b"content-length",
+    b"via",
+    b"trailer",
+    b"authorization",
+    b"cookie",
+    b"forwarded",
+    b"proxy-authenticate",
+];
+
+/// A message's fields without those of the connection that it came by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndToEnd<'a> {
+    fields: Fields<'a>,
+    /// Whether Connection names fields: nearly always it names none, or only `close` and
+    /// `keep-alive`.
+    names_fields: bool,
 }
 
-/// Removes what concerns the connection that the message came by. `TE: trailers` stays: gRPC
-/// demands it, and it says nothing of the connection.
-pub(super) fn strip_hop_by_hop(fields: &mut HeaderMap) {
-    let wants_trailers = lists(fields, &TE, "trailers");
-    // Nearly every message names no option, or only `close` and `keep-alive`.
-    if fields.contains_key(CONNECTION) {
-        for name in named_by_connection(fields) {
-            fields.remove(name);
+impl<'a> EndToEnd<'a> {
+    pub(super) fn of(fields: Fields<'a>) -> Self {
+        let is_plain =
+            |it: &str| it.eq_ignore_ascii_case("keep-alive") || it.eq_ignore_ascii_case("close");
+        let names_fields =
+            fields.has(Known::Connection) && !fields.members(Known::Connection).all(is_plain);
+        Self {
+            fields,
+            names_fields,
         }
     }
-    for name in &HOP_BY_HOP {
-        fields.remove(name);
+
+    /// The lines that go on, but for TE: of it only [`wants_trailers`](Self::wants_trailers) does.
+    pub(super) fn lines(self) -> impl Iterator<Item = FieldLine<'a>> {
+        self.fields.lines().filter(move |line| match line.known() {
+            // RFC 9110 7.6.1; HTTP2-Settings: RFC 9113 3.1.
+            Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Http2Settings
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Te => false,
+            _ => !self.names_fields || !self.is_named(line.name()),
+        })
     }
-    fields.remove(TE);
-    if wants_trailers {
-        fields.insert(TE, HeaderValue::from_static("trailers"));
+
+    /// Whether `TE: trailers` goes on: gRPC demands it, and it says nothing of the connection.
+    pub(super) fn wants_trailers(self) -> bool {
+        self.fields.lists(Known::Te, "trailers")
+    }
+
+    fn is_named(self, name: &[u8]) -> bool {
+        let mut options = self.fields.members(Known::Connection);
+        options.any(|it| it.as_bytes().eq_ignore_ascii_case(name)) && !is_protected(name)
     }
 }
 
-fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
-    tokens(fields, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| !is_protected(name))
-        .collect()
-}
-
-/// Whether the list field `name` has the member `token`, whatever parameters follow it.
-fn lists(fields: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(fields, name).any(|it| {
-        let bare = it.split(';').next().unwrap_or(it).trim_end();
-        bare.eq_ignore_ascii_case(token)
-    })
-}
-
-/// The members of the list field `name`, over all its lines (RFC 9110 5.6.1).
-fn tokens<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    let lines = fields
-        .get_all(name)
-        .iter()
-        .filter_map(|it| it.to_str().ok());
-    let members = lines.flat_map(|line| line.split(','));
-    members.map(str::trim).filter(|it| !it.is_empty())
+fn is_protected(name: &[u8]) -> bool {
+    const FORWARDED: &[u8] = b"x-forwarded-";
+    let begin = name.get(..FORWARDED.len()).unwrap_or_default();
+    begin.eq_ignore_ascii_case(FORWARDED)
+        || PROTECTED.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
 /// How this process names itself in Via: what finds a loop (RFC 9110 7.6.3).
@@ -99,23 +94,26 @@ impl Pseudonym {
     }
 
     /// Whether a message with these fields passed this process before.
-    pub(super) fn has_seen(&self, fields: &HeaderMap) -> bool {
-        tokens(fields, &VIA).any(|entry| entry.split_ascii_whitespace().nth(1) == Some(&self.name))
+    pub(super) fn has_seen(&self, fields: Fields<'_>) -> bool {
+        let mut entries = fields.members(Known::Via);
+        entries.any(|entry| entry.split_ascii_whitespace().nth(1) == Some(&self.name))
     }
 
-    /// Adds the entry for a message that was received by `version`.
-    pub(super) fn add_to(&self, fields: &mut HeaderMap, version: Version) {
+    /// The entry for a message that was received by `version`.
+    pub(super) fn entry(&self, version: Version) -> &HeaderValue {
         let entry = match version {
             Version::HTTP_10 => 0,
             Version::HTTP_2 => 2,
             _ => 1,
         };
-        fields.append(VIA, self.entries[entry].clone());
+        &self.entries[entry]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderMap, HeaderName, VIA};
+
     use super::*;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -133,9 +131,10 @@ mod tests {
     }
 
     fn stripped(lines: &[(&'static str, &'static str)]) -> Vec<String> {
-        let mut fields = fields(lines);
-        strip_hop_by_hop(&mut fields);
-        let mut names: Vec<_> = fields.keys().map(ToString::to_string).collect();
+        let fields = fields(lines);
+        let kept = EndToEnd::of(Fields::from(&fields)).lines();
+        let name = |it: FieldLine<'_>| String::from_utf8(it.name().to_vec()).unwrap();
+        let mut names: Vec<_> = kept.map(name).collect();
         names.sort();
         names
     }
@@ -182,20 +181,23 @@ mod tests {
 
     #[test]
     fn te_is_reduced_to_trailers() {
-        let mut kept = fields(&[("te", "gzip;q=0.5, trailers")]);
-        strip_hop_by_hop(&mut kept);
-        assert_eq!(kept[TE], "trailers");
-        assert!(stripped(&[("te", "gzip")]).is_empty());
+        let te = |value| {
+            let fields = fields(&[("te", value)]);
+            EndToEnd::of(Fields::from(&fields)).wants_trailers()
+        };
+        assert!(te("gzip;q=0.5, trailers"));
+        assert!(!te("gzip"));
+        assert!(stripped(&[("te", "trailers")]).is_empty());
     }
 
     #[test]
     fn via_finds_a_loop_through_other_proxies() {
         let (ours, other) = (Pseudonym::new(1), Pseudonym::new(2));
         let mut via = fields(&[("via", "1.0 fred, 1.1 p.example.net (Apache)")]);
-        assert!(!ours.has_seen(&via));
-        ours.add_to(&mut via, Version::HTTP_2);
-        other.add_to(&mut via, Version::HTTP_11);
-        assert!(ours.has_seen(&via));
+        assert!(!ours.has_seen(Fields::from(&via)));
+        via.append(VIA, ours.entry(Version::HTTP_2).clone());
+        via.append(VIA, other.entry(Version::HTTP_11).clone());
+        assert!(ours.has_seen(Fields::from(&via)));
         let entry = via.get_all(VIA).iter().nth(1).unwrap();
         assert_eq!(entry, "2 keyway-0000000000000001");
     }

@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, Version, header, response};
 use tokio::time::{Instant, sleep};
 
 use super::answer::Refusal;
@@ -13,11 +11,13 @@ use super::body::{Activity, ResponseBody, Source};
 use super::connection::Connection;
 use super::error::AttemptError;
 use super::outcome::Outcome;
-use super::rewrite::finish_head;
+use super::reply::{NodeHead, NodeReply, Reply, ReplyHead};
+use super::request::Received;
+use super::rewrite::Told;
 use super::thread::{Context, View};
 use crate::cluster::counters::{RANK_MAX, denied_index, retry_index};
 use crate::cluster::{Cluster, Pick, Target};
-use crate::net::Stream;
+use crate::net::clock;
 use crate::reason::Reason;
 use crate::retry::{Decision, Denied, Failure, GrpcCode, RepeatableMethods, Situation};
 
@@ -28,12 +28,9 @@ pub(super) struct Call {
     pub(super) view: Rc<View>,
     /// The place of the cluster in the state.
     pub(super) cluster: usize,
-    pub(super) method: Method,
-    pub(super) target: PathAndQuery,
-    pub(super) version: Version,
-    pub(super) authority: String,
-    /// The fields that go to the node, before what differs between attempts.
-    pub(super) fields: HeaderMap,
+    pub(super) received: Received,
+    /// Whether the node is asked whether it wants the body, as the client asked.
+    pub(super) passes_expect: bool,
     pub(super) grpc: bool,
     pub(super) repeatable: RepeatableMethods,
     /// The body; `None` when there is none.
@@ -47,7 +44,7 @@ pub(super) struct Call {
 type Attempted = Result<Answer, AttemptError>;
 
 /// Tries the nodes that `pick` finds until one answers, or no other may be tried.
-pub(super) async fn forward(call: Call, mut pick: Pick) -> Response<ResponseBody> {
+pub(super) async fn forward(call: Call, mut pick: Pick) -> Reply {
     let Some(mut target) = pick.next(call.cluster(), call.now()) else {
         return refuse(call.outcome, &Reason::NoHealthyNode.into(), call.grpc);
     };
@@ -55,13 +52,13 @@ pub(super) async fn forward(call: Call, mut pick: Pick) -> Response<ResponseBody
     loop {
         attempts += 1;
         call.outcome.attempted(target);
-        let only_node = pick.is_only(call.cluster(), target, call.now());
         let attempted = attempt(&call, target, reuse, attempts).await;
         sent |= !matches!(attempted, Err(AttemptError::Connect(_)));
         let Some(failure) = failure(&call, &attempted) else {
             return conclude(call, attempted, target, sent, attempts);
         };
         let wait = call.wait(&attempted, attempts);
+        let only_node = pick.is_only(call.cluster(), target, call.now());
         let next = match call.decide(failure, &pick, only_node, wait, attempts) {
             Decision::NextNode => pick.next(call.cluster(), call.now()),
             Decision::SameNode => Some(target),
@@ -74,9 +71,9 @@ pub(super) async fn forward(call: Call, mut pick: Pick) -> Response<ResponseBody
             return conclude(call, attempted, target, sent, attempts);
         };
         call.count_retry(failure);
-        if let Ok(answer) = attempted {
-            answer.exchange.discard();
-        }
+        // A response that nobody will read is dropped: one that had no body has given its
+        // connection back already.
+        drop(attempted);
         reuse = if next == target {
             Reuse::Fresh
         } else {
@@ -95,7 +92,7 @@ fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
     match attempted {
         Err(error) => error.failure(),
         Ok(answer) => {
-            let status = answer.head.status.as_u16();
+            let status = answer.head.status().as_u16();
             let retry = &call.cluster().params.retry;
             let listed = retry
                 .on
@@ -109,20 +106,13 @@ fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
 }
 
 /// The status of a trailers-only gRPC response.
-fn grpc_status(head: &response::Parts) -> Option<GrpcCode> {
-    let status = head.headers.get("grpc-status")?.to_str().ok()?;
-    GrpcCode::new(status.parse().ok()?)
+fn grpc_status(head: &NodeHead) -> Option<GrpcCode> {
+    GrpcCode::new(head.text("grpc-status")?.parse().ok()?)
 }
 
 /// The last attempt's answer, or the refusal that its failure means.
-fn conclude(
-    call: Call,
-    attempted: Attempted,
-    target: Target,
-    sent: bool,
-    attempts: u32,
-) -> Response<ResponseBody> {
-    let Answer { mut head, exchange } = match attempted {
+fn conclude(call: Call, attempted: Attempted, target: Target, sent: bool, attempts: u32) -> Reply {
+    let Answer { head, exchange } = match attempted {
         Ok(answer) => answer,
         Err(error) => {
             let refusal = Refusal::from(error.reason(sent));
@@ -134,17 +124,22 @@ fn conclude(
         let failovers = &shard.counters.of(call.thread().index).failovers;
         failovers[target.rank.min(RANK_MAX) - 1].increment();
     }
-    finish_head(&mut head, &call, target, attempts);
-    call.outcome.responded(head.status);
-    Response::from_parts(head, ResponseBody::node(exchange, call.outcome))
+    call.outcome.responded(head.status());
+    Reply {
+        head: ReplyHead::Node(call.reply(head, target, attempts)),
+        body: ResponseBody::node(exchange, call.outcome),
+    }
 }
 
 /// keyway's own answer, counted and logged as such.
-pub(super) fn refuse(outcome: Outcome, refusal: &Refusal, grpc: bool) -> Response<ResponseBody> {
+pub(super) fn refuse(outcome: Outcome, refusal: &Refusal, grpc: bool) -> Reply {
     outcome.refused(refusal.reason);
     let (head, body) = refusal.response(grpc).into_parts();
     outcome.responded(head.status);
-    Response::from_parts(head, ResponseBody::local(body, outcome))
+    Reply {
+        head: ReplyHead::Local(head),
+        body: ResponseBody::local(body, outcome),
+    }
 }
 
 // === impl Call ===
@@ -158,20 +153,29 @@ impl Call {
         &self.view.state.clusters[self.cluster]
     }
 
-    /// The client's connection when only a reset can tell it that this response broke: HTTP/1.0
-    /// knows no chunks, and takes the end of the connection for the end of the body.
-    pub(super) fn reset(&self, head: &response::Parts) -> Option<Stream> {
-        let delimited_by_close =
-            self.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
-        delimited_by_close.then(|| self.connection.stream.clone())
+    /// What may be told of the attempt at `target`.
+    pub(super) fn told(&self, target: Target, attempt: u32) -> Told<'_> {
+        Told {
+            view: &self.view,
+            cluster: self.cluster(),
+            target,
+            attempt,
+        }
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
-        self.activity.timeout()
+    /// A node's answer by this head.
+    pub(super) fn reply(&self, head: NodeHead, target: Target, attempt: u32) -> NodeReply {
+        NodeReply {
+            head,
+            view: Rc::clone(&self.view),
+            cluster: self.cluster,
+            target,
+            attempt,
+        }
     }
 
     fn now(&self) -> u64 {
-        self.thread().millis(Instant::now())
+        self.thread().millis(clock::recent())
     }
 
     /// What follows `failure`: the policy's decision, if the budget grants it.
@@ -184,7 +188,7 @@ impl Call {
         attempts: u32,
     ) -> Decision {
         let cluster = self.cluster();
-        let now = Instant::now();
+        let now = clock::now();
         let situation = Situation {
             repeatable: self.repeatable,
             body_replayable: self.source.as_ref().is_none_or(Source::is_replayable),
@@ -217,14 +221,8 @@ impl Call {
     /// `grpc-retry-pushback-ms` (gRFC A6).
     fn wait(&self, attempted: &Attempted, attempts: u32) -> Option<Duration> {
         let pushback = attempted.as_ref().ok().and_then(|answer| {
-            let value = answer.head.headers.get("grpc-retry-pushback-ms")?;
-            Some(
-                value
-                    .to_str()
-                    .ok()
-                    .and_then(|it| it.parse().ok())
-                    .map(Duration::from_millis),
-            )
+            let value = answer.head.text("grpc-retry-pushback-ms")?;
+            Some(value.parse().ok().map(Duration::from_millis))
         });
         let backoff = self.cluster().params.retry.backoff;
         let jittered = || backoff.full_jitter(attempts - 1, self.thread().random());

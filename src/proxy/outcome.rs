@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::access_log;
 use super::thread::{Context, View};
 use crate::cluster::Target;
-use crate::cluster::counters::{Class, RouteCounters, method_index};
+use crate::cluster::counters::{Class, METHODS, RouteCounters, method_index};
+use crate::net::clock;
 use crate::reason::Reason;
 
 /// A request under way. Dropping it ends the request: it is counted as what was last known of it,
@@ -24,6 +25,8 @@ pub(super) struct Outcome {
     started: Instant,
     method: usize,
     status: Cell<Option<StatusCode>>,
+    /// The time as it was last read, as long as nothing had to be waited for since.
+    now: Cell<Option<Instant>>,
     ended: Cell<Ended>,
     reason: Cell<Option<Reason>>,
     sent: Cell<u64>,
@@ -67,11 +70,12 @@ pub(super) struct Record<'a> {
 }
 
 impl Outcome {
-    /// A request that began at `started`; `line` when it is logged.
+    /// A request that began at `started`; `line` when it is logged. Without a method it is one that
+    /// could not be read.
     pub(super) fn begin(
         thread: Rc<Context>,
         view: Rc<View>,
-        method: &Method,
+        method: Option<&Method>,
         started: Instant,
         line: Option<Line>,
     ) -> Self {
@@ -80,8 +84,9 @@ impl Outcome {
             view,
             route: Cell::new(None),
             started,
-            method: method_index(method),
+            method: method.map_or(METHODS.len() - 1, method_index),
             status: Cell::new(None),
+            now: Cell::new(None),
             ended: Cell::new(Ended::Open),
             reason: Cell::new(None),
             sent: Cell::new(0),
@@ -123,6 +128,12 @@ impl Outcome {
     /// The response's head goes out.
     pub(super) fn responded(&self, status: StatusCode) {
         self.status.set(Some(status));
+        self.now.set(Some(clock::recent()));
+    }
+
+    /// Something has to be waited for: the time goes on.
+    pub(super) fn waits(&self) {
+        self.now.set(None);
     }
 
     /// keyway answers itself.
@@ -146,6 +157,11 @@ impl Outcome {
     /// The response broke off.
     pub(super) fn broke(&self) {
         self.ended.set(Ended::Broken);
+    }
+
+    /// What was thought to be complete did not reach the client.
+    pub(super) fn abandoned(&self) {
+        self.ended.set(Ended::Open);
     }
 
     fn class(&self) -> Class {
@@ -180,7 +196,8 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
+        let now = self.now.get().unwrap_or_else(clock::now);
+        let duration = now.saturating_duration_since(self.started);
         let counters = self.counters();
         counters.in_flight.add(-1);
         counters.requests[self.method][self.class() as usize].increment();

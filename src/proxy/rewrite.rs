@@ -1,107 +1,118 @@
 //! What changes in a message's head on its way: target, authority, and what is told of the routing.
+//!
+//! What goes on is the same in both protocols and is said here; the parts write it as bytes or
+//! build it as a map.
 
-use http::{Request, Uri, Version, header, response, uri};
+use std::fmt;
 
-use super::body::RequestBody;
-use super::fields::strip_hop_by_hop;
+use super::fields::EndToEnd;
 use super::forward::Call;
-use crate::cluster::Target;
+use super::thread::View;
 use crate::cluster::desired::{Annotation, Authority};
+use crate::cluster::{Cluster, Target};
+use crate::head::{FieldLine, Fields, Known};
 use crate::topology::Address;
 
-/// The request as HTTP/1.1 sends it: the target in origin form, the authority in Host.
-pub(super) fn http1_request(call: &Call, target: Target, number: u32) -> Request<RequestBody> {
-    let mut request = request(call, target, number);
-    *request.uri_mut() = Uri::from(call.target.clone());
-    let authority = authority(call, target);
-    if let Ok(host) = header::HeaderValue::from_str(&authority) {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    request
+pub(super) mod http1;
+pub(super) mod http2;
+
+/// One attempt, as nodes and clients may be told of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    pub(super) view: &'a View,
+    pub(super) cluster: &'a Cluster,
+    pub(super) target: Target,
+    /// The number of the attempt, from 1.
+    pub(super) attempt: u32,
 }
 
-/// The request as HTTP/2 sends it: the authority in `:authority` only (RFC 9113 8.3.1).
-pub(super) fn http2_request(call: &Call, target: Target, number: u32) -> Request<RequestBody> {
-    let mut request = request(call, target, number);
-    *request.version_mut() = Version::HTTP_2;
-    request.headers_mut().remove(header::HOST);
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(uri::Scheme::HTTP);
-    parts.authority = uri::Authority::try_from(authority(call, target)).ok();
-    parts.path_and_query = Some(call.target.clone());
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
-    request
-}
-
-fn request(call: &Call, target: Target, number: u32) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody::of(call.source.as_ref()));
-    *request.method_mut() = call.method.clone();
-    // A copy for each attempt: hyper does not give a sent head back.
-    *request.headers_mut() = call.fields.clone();
-    let cluster = call.cluster();
-    annotate(
-        request.headers_mut(),
-        call,
-        target,
-        number,
-        &cluster.params.annotate.request,
-    );
-    request
+/// The value of an annotation.
+enum Fact<'a> {
+    Text(&'a str),
+    Number(u64),
 }
 
 /// What the node sees as Host.
-fn authority(call: &Call, target: Target) -> String {
-    let cluster = call.cluster();
-    match &cluster.params.authority {
-        Authority::Preserve if !call.authority.is_empty() => call.authority.clone(),
-        Authority::Name(name) => name.clone(),
-        Authority::Preserve | Authority::Node => {
-            match target.replica(cluster).node.endpoint().address() {
-                address @ Address::Tcp { .. } => address.to_string(),
-                Address::Unix(_) => "localhost".to_owned(),
+enum Host<'a> {
+    Name(&'a str),
+    Node(&'a Address),
+}
+
+/// The lines of the request that the node sees, but for Host, which each protocol has a place for.
+fn request_lines<'a>(call: &'a Call, told: Told<'a>) -> impl Iterator<Item = FieldLine<'a>> {
+    let told = &told.cluster.params.annotate.request;
+    let lines = EndToEnd::of(call.received.fields()).lines();
+    lines.filter(move |line| match line.known() {
+        Known::Host => false,
+        Known::Expect => call.passes_expect,
+        Known::Other => !replaces(told, line.name()),
+        _ => true,
+    })
+}
+
+/// The lines of the node's response that the client sees.
+fn response_lines<'a>(fields: Fields<'a>, told: Told<'a>) -> impl Iterator<Item = FieldLine<'a>> {
+    let told = &told.cluster.params.annotate.response;
+    let lines = EndToEnd::of(fields).lines();
+    lines.filter(move |line| line.known() != Known::Other || !replaces(told, line.name()))
+}
+
+/// Whether one of these annotations takes the place of the field `name`.
+fn replaces(annotations: &[Annotation], name: &[u8]) -> bool {
+    let mut names = annotations.iter().map(|it| name_of(*it).as_bytes());
+    names.any(|it| it.eq_ignore_ascii_case(name))
+}
+
+fn name_of(annotation: Annotation) -> &'static str {
+    match annotation {
+        Annotation::Shard => "x-keyway-shard",
+        Annotation::Node => "x-keyway-node",
+        Annotation::Attempts => "x-keyway-attempts",
+        Annotation::Epoch => "x-keyway-epoch",
+    }
+}
+
+impl<'a> Told<'a> {
+    /// The facts asked for, as fields.
+    fn facts(self, asked: &[Annotation]) -> impl Iterator<Item = (&'static str, Fact<'a>)> {
+        asked.iter().filter_map(move |annotation| {
+            let fact = match annotation {
+                Annotation::Shard => Fact::Text(&self.cluster.shards[self.target.shard].name),
+                Annotation::Node => Fact::Text(self.target.replica(self.cluster).node.id()),
+                Annotation::Attempts => Fact::Number(self.attempt.into()),
+                Annotation::Epoch => Fact::Number(self.view.state.desired.topology.epoch?),
+            };
+            Some((name_of(*annotation), fact))
+        })
+    }
+
+    fn host(self, received: &'a str) -> Host<'a> {
+        match &self.cluster.params.authority {
+            Authority::Preserve if !received.is_empty() => Host::Name(received),
+            Authority::Name(name) => Host::Name(name),
+            Authority::Preserve | Authority::Node => {
+                let node = &self.target.replica(self.cluster).node;
+                Host::Node(node.endpoint().address())
             }
         }
     }
 }
 
-/// Tells the facts asked for in `x-keyway-*` fields, in place of what was there.
-fn annotate(
-    headers: &mut header::HeaderMap,
-    call: &Call,
-    target: Target,
-    attempts: u32,
-    facts: &[Annotation],
-) {
-    let cluster = call.cluster();
-    for fact in facts {
-        let (name, value) = match fact {
-            Annotation::Shard => ("x-keyway-shard", cluster.shards[target.shard].name.clone()),
-            Annotation::Node => (
-                "x-keyway-node",
-                target.replica(cluster).node.id().to_owned(),
-            ),
-            Annotation::Attempts => ("x-keyway-attempts", attempts.to_string()),
-            Annotation::Epoch => match call.view.state.desired.topology.epoch {
-                Some(epoch) => ("x-keyway-epoch", epoch.to_string()),
-                None => continue,
-            },
-        };
-        if let Ok(value) = header::HeaderValue::try_from(value) {
-            headers.insert(name, value);
+impl fmt::Display for Fact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
         }
     }
 }
 
-/// Makes a node's response head ready for the client.
-pub(super) fn finish_head(head: &mut response::Parts, call: &Call, target: Target, attempts: u32) {
-    strip_hop_by_hop(&mut head.headers);
-    call.thread()
-        .pseudonym
-        .add_to(&mut head.headers, head.version);
-    let facts = &call.cluster().params.annotate.response;
-    annotate(&mut head.headers, call, target, attempts, facts);
-    // hyper writes the version of the client's connection.
-    head.version = Version::HTTP_11;
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Node(address @ Address::Tcp { .. }) => address.fmt(f),
+            Self::Node(Address::Unix(_)) => f.write_str("localhost"),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! One data thread: its view of the state, its pools, its share of the connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -14,13 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
 use super::body::RequestBody;
-use super::connection;
+use super::connection::{self, Parking, Workers};
 use super::fields::Pseudonym;
 use crate::cluster::{SharedState, State};
 use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
-use crate::net::{Detached, Listener, SharedListener, Stream};
-use crate::telemetry::{Striped, ThreadIndex};
+use crate::net::{Detached, Listener, SharedListener, Stream, clock};
+use crate::telemetry::{Striped, ThreadIndex, http_date};
 use crate::upstream::{ConnectionCounters, Pool};
 
 /// Connections on their way to a thread that has not taken them over yet; more stay where they
@@ -90,8 +90,12 @@ pub(super) struct Context {
     listeners: Vec<Rc<str>>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
+    pub(super) parking: Parking,
+    pub(super) workers: Workers,
     started: Instant,
     random: Cell<u64>,
+    /// The time of the last sweep, as Date has it.
+    date: RefCell<String>,
 }
 
 /// The state as this thread sees it, with this thread's pools.
@@ -170,6 +174,9 @@ impl DataThread {
             shared,
             started,
             random: Cell::new(seed(self.index)),
+            parking: Parking::default(),
+            workers: Workers::default(),
+            date: RefCell::new(http_date()),
         });
         let mut tasks = JoinSet::new();
         for (at, listener) in listeners.iter().enumerate() {
@@ -178,7 +185,10 @@ impl DataThread {
         drop(listeners);
         tasks.spawn_local(adopt(Rc::clone(&context), self.inbox));
         tasks.spawn_local(sweep(Rc::clone(&context)));
-        context.drain.clone().reached(Phase::Over).await;
+        let mut drain = context.drain.clone();
+        drain.reached(Phase::Draining).await;
+        context.parking.wake_all();
+        drain.reached(Phase::Over).await;
         Ok(())
     }
 }
@@ -221,6 +231,9 @@ async fn sweep(context: Rc<Context>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        clock::now();
+        context.parking.sweep();
+        context.date.replace(http_date());
         context.view().pools.iter().for_each(Pool::sweep);
     }
 }
@@ -238,6 +251,16 @@ impl Context {
         drop(current);
         self.view.replace(Rc::clone(&newer));
         newer
+    }
+
+    /// How far the process is on its way down.
+    pub(super) fn phase(&self) -> Phase {
+        self.drain.phase()
+    }
+
+    /// The time now, to the second, as Date has it.
+    pub(super) fn date(&self) -> Ref<'_, str> {
+        Ref::map(self.date.borrow(), String::as_str)
     }
 
     /// Milliseconds on this process's clock.

@@ -66,3 +66,9 @@ pub fn init(format: LogFormat) -> Result<LogLevel, TryInitError> {
 pub fn timestamp() -> String {
     humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }
+
+/// The wall-clock time as the Date field has it (RFC 9110 5.6.7).
+#[expect(clippy::disallowed_methods, reason = "Date is wall-clock time")]
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(std::time::SystemTime::now())
+}

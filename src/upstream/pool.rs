@@ -2,7 +2,8 @@
 //!
 //! HTTP/1.1 connections carry one exchange at a time and are taken from the idle list, the most
 //! recently used first, so that a quiet period shrinks the list to what is needed. HTTP/2 needs
-//! one connection a thread. Nothing here is locked or shared between threads.
+//! one connection a thread. Nothing here is locked; what is shared between threads is touched when
+//! a connection is made or the idle list outgrows what it was before, not by every request.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -19,11 +20,8 @@ use tokio::time::{Instant, timeout};
 use super::connect::{ConnectError, connect};
 use super::endpoint::{ConnectionCounters, Endpoint, Slot, SlotKind};
 use super::{LocalExecutor, PoolParams};
-use crate::net::Stream;
+use crate::net::{Stream, Wire, clock};
 use crate::telemetry::{Striped, ThreadIndex};
-
-/// How long a connection may take to finish an exchange whose response was read to the end.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// How often an HTTP/2 connection is pinged, and how long the answer may take: a half-open
 /// connection is found within their sum instead of the kernel's 15 minutes of retransmissions.
@@ -45,31 +43,38 @@ struct Inner<B> {
     connect_timeout: Cell<Duration>,
     /// Whether connections may still be kept; not once the node has left.
     keeps: Cell<bool>,
-    idle: RefCell<Vec<Idle<B>>>,
+    idle: RefCell<Vec<Idle>>,
+    /// The places for idle connections that this thread has taken of the node's.
+    places: RefCell<Vec<Slot>>,
     /// Held while the connection is made, so that waiting requests share it.
     http2: Mutex<Option<http2::SendRequest<B>>>,
 }
 
+/// A connection that waits for its next exchange.
 #[derive(Debug)]
-struct Idle<B> {
-    connection: Http1<B>,
-    since: Instant,
-    _slot: Slot,
-}
-
-#[derive(Debug)]
-struct Http1<B> {
-    sender: http1::SendRequest<B>,
-    /// The same socket, to look whether the node closed it.
+struct Idle {
     stream: Stream,
+    open: Open,
+    since: Instant,
 }
 
 /// An HTTP/1.1 connection for one exchange. Dropped before [`keep`](Self::keep) it is closed.
 #[derive(Debug)]
 pub struct Http1Lease<B> {
-    connection: Http1<B>,
+    /// The connection, of which nothing was read yet.
+    pub wire: Wire,
+    open: Open,
     pool: Rc<Inner<B>>,
     pooled: bool,
+}
+
+/// How a connection that comes from the idle list is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// As far as the thread was told of it: what may be sent again needs no more.
+    Glance,
+    /// By asking the system, because a request that a closed connection swallows is lost.
+    Ask,
 }
 
 /// A share of an HTTP/2 connection.
@@ -113,6 +118,7 @@ where
             connect_timeout: Cell::new(connect_timeout),
             keeps: Cell::new(true),
             idle: RefCell::default(),
+            places: RefCell::default(),
             http2: Mutex::default(),
         }))
     }
@@ -130,17 +136,15 @@ where
         &self.0.endpoint
     }
 
-    /// An HTTP/1.1 connection: an idle one that the node has not closed, else a new one.
-    ///
-    /// # Errors
-    /// When a new one is needed and cannot be made.
-    pub async fn http1(&self) -> Result<Http1Lease<B>, ConnectError> {
-        while let Some(idle) = self.0.idle.borrow_mut().pop() {
-            if idle.is_usable(self.0.params.get().idle_timeout) {
-                return Ok(self.lease(idle.connection, true));
+    /// An idle HTTP/1.1 connection that the node has not closed.
+    pub fn idle_http1(&self, look: Look) -> Option<Http1Lease<B>> {
+        let timeout = self.0.params.get().idle_timeout;
+        loop {
+            let idle = self.0.idle.borrow_mut().pop()?;
+            if idle.is_usable(timeout, look) {
+                return Some(self.lease(idle.stream, idle.open, true));
             }
         }
-        self.fresh_http1().await
     }
 
     /// A new HTTP/1.1 connection, whatever is idle.
@@ -149,16 +153,7 @@ where
     /// When it cannot be made.
     pub async fn fresh_http1(&self) -> Result<Http1Lease<B>, ConnectError> {
         let (stream, open) = self.connect().await?;
-        let io = TokioIo::new(stream.clone());
-        let (sender, connection) = http1::handshake(io)
-            .await
-            .map_err(|source| self.handshake_error(source))?;
-        tokio::task::spawn_local(async move {
-            let _open = open;
-            // The exchange that the connection carries reports the error to its request.
-            let _reported = connection.await;
-        });
-        Ok(self.lease(Http1 { sender, stream }, false))
+        Ok(self.lease(stream, open, false))
     }
 
     /// A share of the HTTP/2 connection, which is made when there is none.
@@ -192,13 +187,16 @@ where
     /// Closes what is idle for too long or was closed by the node.
     pub fn sweep(&self) {
         let timeout = self.0.params.get().idle_timeout;
-        self.0.idle.borrow_mut().retain(|it| it.is_usable(timeout));
+        let mut idle = self.0.idle.borrow_mut();
+        idle.retain(|it| it.is_usable(timeout, Look::Glance));
+        self.0.places.borrow_mut().truncate(idle.len());
     }
 
     /// Closes what is idle and keeps nothing any more: the node has left.
     pub fn retire(&self) {
         self.0.keeps.set(false);
         self.0.idle.borrow_mut().clear();
+        self.0.places.borrow_mut().clear();
         if let Ok(mut kept) = self.0.http2.try_lock() {
             kept.take();
         }
@@ -249,11 +247,11 @@ where
         Ok((stream, open))
     }
 
-    fn lease(&self, connection: Http1<B>, pooled: bool) -> Http1Lease<B> {
-        let pool = Rc::clone(&self.0);
+    fn lease(&self, stream: Stream, open: Open, pooled: bool) -> Http1Lease<B> {
         Http1Lease {
-            connection,
-            pool,
+            wire: Wire::new(stream),
+            open,
+            pool: Rc::clone(&self.0),
             pooled,
         }
     }
@@ -266,35 +264,20 @@ where
 
 // === impl Http1Lease ===
 
-impl<B: 'static> Http1Lease<B> {
-    /// Sends requests on it.
-    pub fn sender(&mut self) -> &mut http1::SendRequest<B> {
-        &mut self.connection.sender
-    }
-
-    /// Breaks the connection when the node takes nothing of a request for `timeout`.
-    pub fn set_write_timeout(&self, timeout: Duration) {
-        self.connection.stream.set_write_timeout(timeout);
-    }
-
+impl<B> Http1Lease<B> {
     /// Whether the connection had served before.
     pub fn pooled(&self) -> bool {
         self.pooled
     }
 
-    /// Gives the connection back after a response that was read to its end.
-    ///
-    /// The next exchange may only begin when the request was sent to its end too.
-    pub fn keep(mut self) {
-        if self.connection.sender.is_ready() {
-            self.pool.keep(self.connection);
-        } else if !self.connection.sender.is_closed() {
-            tokio::task::spawn_local(async move {
-                let settled = timeout(SETTLE, self.connection.sender.ready()).await;
-                if matches!(settled, Ok(Ok(()))) {
-                    self.pool.keep(self.connection);
-                }
-            });
+    /// Gives the connection back after an exchange that was read and written to its end. One that
+    /// has brought more than that is closed.
+    pub fn keep(self) {
+        let Self {
+            wire, open, pool, ..
+        } = self;
+        if wire.inbox.bytes().is_empty() {
+            pool.keep(wire.stream, open);
         }
     }
 }
@@ -302,29 +285,38 @@ impl<B: 'static> Http1Lease<B> {
 // === impl Inner ===
 
 impl<B> Inner<B> {
-    fn keep(&self, connection: Http1<B>) {
-        let max = self.params.get().max_idle;
-        if !self.keeps.get() {
-            return;
-        }
-        if let Some(slot) = self.endpoint.slot(SlotKind::Idle, max) {
-            let since = Instant::now();
-            self.idle.borrow_mut().push(Idle {
-                connection,
+    fn keep(&self, stream: Stream, open: Open) {
+        let mut idle = self.idle.borrow_mut();
+        if self.keeps.get() && self.has_place(idle.len()) {
+            let since = clock::recent();
+            idle.push(Idle {
+                stream,
+                open,
                 since,
-                _slot: slot,
             });
         }
+    }
+
+    /// Whether one more connection may be kept beside `idle` others.
+    fn has_place(&self, idle: usize) -> bool {
+        let mut places = self.places.borrow_mut();
+        if idle >= places.len() {
+            let max = self.params.get().max_idle;
+            places.extend(self.endpoint.slot(SlotKind::Idle, max));
+        }
+        idle < places.len()
     }
 }
 
 // === impl Idle ===
 
-impl<B> Idle<B> {
-    fn is_usable(&self, timeout: Duration) -> bool {
-        self.connection.sender.is_ready()
-            && self.since.elapsed() < timeout
-            && self.connection.stream.is_quiet()
+impl Idle {
+    fn is_usable(&self, timeout: Duration, look: Look) -> bool {
+        clock::recent().saturating_duration_since(self.since) < timeout
+            && match look {
+                Look::Glance => self.stream.is_quiet(),
+                Look::Ask => self.stream.is_surely_quiet(),
+            }
     }
 }
 

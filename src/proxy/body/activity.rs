@@ -1,40 +1,40 @@
 //! When a byte last moved in an exchange, in either direction.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-/// The time of the last byte of an exchange, shared by both its bodies: a download is alive while
-/// its upload rests, and the other way round.
+use crate::net::{Alarm, clock};
+
+/// Whether anything moves in an exchange, shared by both its bodies: a download is alive while its
+/// upload rests, and the other way round.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Activity {
-    last: Rc<Cell<Instant>>,
+    /// How often something moved; `None` where there is only one body.
+    moves: Option<Rc<Cell<u64>>>,
     timeout: Duration,
 }
 
 /// Waits for the silence of an [`Activity`].
 ///
-/// Only waiting counts as silence: a body that its reader did not ask for was not silent.
+/// Only waiting counts as silence: a body that its reader did not ask for was not silent. What
+/// moves only counts; the clock is read by who waits.
 #[derive(Debug)]
 pub(super) struct Silence {
     activity: Activity,
-    /// When the wait began that goes on now.
-    waiting: Option<Instant>,
-    /// Made when a body first has to wait: most never do.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when nothing moved, and how often it had by then.
+    since: Option<(Instant, u64)>,
+    alarm: Alarm,
 }
 
 impl Activity {
-    /// An exchange that may be silent for `timeout`.
-    pub(in crate::proxy) fn new(now: Instant, timeout: Duration) -> Self {
-        Self {
-            last: Rc::new(Cell::new(now)),
-            timeout,
-        }
+    /// Of an exchange that may be silent for `timeout`, and whose request has a body or not.
+    pub(in crate::proxy) fn new(timeout: Duration, has_upload: bool) -> Self {
+        let moves = has_upload.then(Rc::default);
+        Self { moves, timeout }
     }
 
     /// How long the exchange may be silent.
@@ -43,7 +43,13 @@ impl Activity {
     }
 
     pub(super) fn moved(&self) {
-        self.last.set(Instant::now());
+        if let Some(moves) = &self.moves {
+            moves.set(moves.get().wrapping_add(1));
+        }
+    }
+
+    fn moves(&self) -> u64 {
+        self.moves.as_ref().map_or(0, |it| it.get())
     }
 }
 
@@ -51,31 +57,26 @@ impl Silence {
     pub(super) fn of(activity: Activity) -> Self {
         Self {
             activity,
-            waiting: None,
-            timer: None,
+            since: None,
+            alarm: Alarm::default(),
         }
     }
 
     pub(super) fn moved(&mut self) {
-        self.waiting = None;
+        self.since = None;
         self.activity.moved();
     }
 
-    /// Ready when nothing moved for the timeout. The timer is set once and looks again when it
-    /// fires, so that a moving body does not touch it.
+    /// Ready when nothing moved for the timeout.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Activity { last, timeout } = &self.activity;
-        let waiting = *self.waiting.get_or_insert_with(Instant::now);
-        let deadline = || last.get().max(waiting) + *timeout;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline())));
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline());
-        }
-        Poll::Pending
+        let moves = self.activity.moves();
+        let since = match self.since {
+            Some((since, seen)) if seen == moves => since,
+            _ => clock::now(),
+        };
+        self.since = Some((since, moves));
+        let deadline = since + self.activity.timeout;
+        ready!(self.alarm.poll_until(cx, deadline));
+        Poll::Ready(())
     }
 }

@@ -5,14 +5,12 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::sync::Notify;
 
-use super::Activity;
+use super::{Activity, ClientBody};
 
 /// The client's body, kept while it is small enough to be sent again.
 #[derive(Clone, Debug)]
@@ -20,7 +18,7 @@ pub(in crate::proxy) struct Source(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<ClientBody>,
     /// What was read ahead to find the key.
     ahead: RefCell<VecDeque<Frame<Bytes>>>,
     sent: RefCell<Sent>,
@@ -30,7 +28,8 @@ struct Shared {
     fault: Cell<Option<ClientFault>>,
     waits: Cell<bool>,
     finished: Cell<bool>,
-    finish: Notify,
+    /// Who waits for an attempt to be given the whole body.
+    finish: RefCell<Option<Waker>>,
     activity: Activity,
 }
 
@@ -52,6 +51,9 @@ pub(in crate::proxy) enum ClientFault {
     /// Another attempt reads the body now.
     #[error("a later attempt reads the body")]
     Superseded,
+    /// HTTP/2 cannot carry the request's target.
+    #[error("the target cannot be sent by HTTP/2")]
+    Target,
 }
 
 /// The body of one attempt's request.
@@ -77,11 +79,11 @@ pub(in crate::proxy) struct Prefix {
 impl Source {
     /// The body `incoming`; `None` when it is empty. Up to `replay_max` bytes are kept.
     pub(in crate::proxy) fn new(
-        incoming: Incoming,
+        incoming: ClientBody,
         replay_max: usize,
         activity: Activity,
     ) -> Option<Self> {
-        if incoming.is_end_stream() {
+        if incoming.is_at_end() {
             return None;
         }
         let hopeless = incoming.size_hint().lower() > replay_max as u64;
@@ -95,7 +97,7 @@ impl Source {
             fault: Cell::new(None),
             waits: Cell::new(false),
             finished: Cell::new(false),
-            finish: Notify::new(),
+            finish: RefCell::new(None),
             activity,
         })))
     }
@@ -138,11 +140,13 @@ impl Source {
         self.0.waits.get() && !self.0.finished.get()
     }
 
-    /// Waits until the attempt that reads has been given the whole body. Cancel-safe.
-    pub(in crate::proxy) async fn finished(&self) {
-        while !self.0.finished.get() {
-            self.0.finish.notified().await;
+    /// Ready when the attempt that reads has been given the whole body.
+    pub(in crate::proxy) fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.finished.get() {
+            return Poll::Ready(());
         }
+        self.0.finish.replace(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     /// The body for the next attempt. Earlier attempts' bodies end here.
@@ -166,16 +170,15 @@ impl Shared {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
-        let polled = Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx);
+        let polled = self.incoming.borrow_mut().poll_frame(cx);
         self.waits.set(polled.is_pending());
         let Some(frame) = ready!(polled) else {
             return Poll::Ready(None);
         };
         self.activity.moved();
-        Poll::Ready(Some(frame.map_err(|_cause| {
-            self.fault.set(Some(ClientFault::Body));
-            ClientFault::Body
-        })))
+        Poll::Ready(Some(
+            frame.inspect_err(|fault| self.fault.set(Some(*fault))),
+        ))
     }
 
     /// The next frame that no attempt was given yet.
@@ -192,12 +195,14 @@ impl Shared {
     }
 
     fn is_at_end(&self) -> bool {
-        self.ahead.borrow().is_empty() && self.incoming.borrow().is_end_stream()
+        self.ahead.borrow().is_empty() && self.incoming.borrow().is_at_end()
     }
 
     fn finish(&self) {
         self.finished.set(true);
-        self.finish.notify_waiters();
+        if let Some(waker) = self.finish.take() {
+            waker.wake();
+        }
     }
 
     /// What an attempt that starts now will be given in all.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::RequestBody;
 use super::activity::{Activity, Silence};
-use crate::net::Stream;
+use crate::http1::Length;
+use crate::net::WireError;
 use crate::proxy::attempt::AttemptGuard;
+use crate::proxy::exchange::Http1Exchange;
 use crate::proxy::outcome::Outcome;
-use crate::upstream::Http1Lease;
 
 /// The body of a response on its way to the client, with all that ends when it ends.
 #[derive(Debug)]
@@ -22,22 +22,49 @@ pub(in crate::proxy) struct ResponseBody {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation a request"
+)]
 enum From {
     /// keyway's own answer, until it was given away.
     Local(Option<Bytes>),
-    Node(Box<Exchange>),
+    Node(Exchange),
 }
 
 /// A response being read from a node.
 #[derive(Debug)]
 pub(in crate::proxy) struct Exchange {
-    incoming: Incoming,
-    /// The connection to give back; `None` for a share of an HTTP/2 connection.
-    lease: Option<Http1Lease<RequestBody>>,
+    /// `None` once it was read to its end.
+    body: Option<NodeBody>,
+    /// How the body was framed.
+    length: Length,
     attempt: AttemptGuard,
     silence: Silence,
-    /// The client's connection, where only a reset can show that a response broke.
-    reset: Option<Stream>,
+}
+
+/// The body that a node sends.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation a request"
+)]
+pub(in crate::proxy) enum NodeBody {
+    /// On a connection of its own.
+    Http1(Http1Exchange),
+    /// An HTTP/2 stream's.
+    Http2(Incoming),
+}
+
+/// A response that broke off at the node.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::proxy) enum Broken {
+    /// By HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] WireError),
+    /// By HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
 }
 
 /// Why a response breaks off.
@@ -45,7 +72,7 @@ pub(in crate::proxy) struct Exchange {
 pub(in crate::proxy) enum BodyError {
     /// The node's bytes ended or were wrong.
     #[error("the node's body broke")]
-    Node(#[source] hyper::Error),
+    Node(#[source] Broken),
     /// No byte moved for the route's idle timeout.
     #[error("no byte moved for the idle timeout")]
     Idle,
@@ -67,15 +94,36 @@ impl ResponseBody {
     }
 
     /// A node's response.
-    pub(in crate::proxy) fn node(mut exchange: Exchange, outcome: Outcome) -> Self {
-        if exchange.incoming.is_end_stream() {
-            exchange.complete();
+    pub(in crate::proxy) fn node(exchange: Exchange, outcome: Outcome) -> Self {
+        if exchange.body.is_none() {
             outcome.complete();
         }
         Self {
-            from: From::Node(Box::new(exchange)),
+            from: From::Node(exchange),
             outcome,
         }
+    }
+
+    /// How the body is framed where it comes from.
+    pub(in crate::proxy) fn length(&self) -> Length {
+        match &self.from {
+            From::Local(None) => Length::Empty,
+            From::Local(Some(body)) => Length::Exact(body.len() as u64),
+            From::Node(exchange) => exchange.length,
+        }
+    }
+
+    /// Sends nothing of a body that the client did not ask for (RFC 9110 9.3.2).
+    pub(in crate::proxy) fn withhold(&mut self) {
+        if let From::Local(body) = &mut self.from {
+            body.take();
+            self.outcome.complete();
+        }
+    }
+
+    /// Where the request's end is written down.
+    pub(in crate::proxy) fn outcome(&self) -> &Outcome {
+        &self.outcome
     }
 }
 
@@ -87,19 +135,18 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let me = &mut *self;
-        let polled = match &mut me.from {
+        let polled = match &mut self.from {
             From::Local(body) => Poll::Ready(body.take().map(|it| Ok(Frame::data(it)))),
             From::Node(exchange) => exchange.poll_frame(cx),
         };
         match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Err(_broken))) => me.outcome.broke(),
+            Poll::Pending => self.outcome.waits(),
+            Poll::Ready(Some(Err(_broken))) => self.outcome.broke(),
             Poll::Ready(frame) => {
                 let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
-                me.outcome.sent(data.map_or(0, Bytes::len));
-                if frame.is_none() || me.is_end_stream() {
-                    me.outcome.complete();
+                self.outcome.sent(data.map_or(0, Bytes::len));
+                if frame.is_none() || self.is_end_stream() {
+                    self.outcome.complete();
                 }
             }
         }
@@ -109,14 +156,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.from {
             From::Local(body) => body.is_none(),
-            From::Node(exchange) => exchange.incoming.is_end_stream(),
+            From::Node(exchange) => exchange.body.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.from {
             From::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
-            From::Node(exchange) => exchange.incoming.size_hint(),
+            From::Node(exchange) => exchange.size_hint(),
         }
     }
 }
@@ -124,34 +171,31 @@ impl Body for ResponseBody {
 // === impl Exchange ===
 
 impl Exchange {
+    /// The response whose body is `body`, framed by `length`.
     pub(in crate::proxy) fn new(
-        incoming: Incoming,
-        lease: Option<Http1Lease<RequestBody>>,
+        body: NodeBody,
+        length: Length,
         attempt: AttemptGuard,
         activity: Activity,
-        reset: Option<Stream>,
     ) -> Self {
-        Self {
-            incoming,
-            lease,
+        let mut exchange = Self {
+            body: Some(body),
+            length,
             attempt,
             silence: Silence::of(activity),
-            reset,
-        }
-    }
-
-    /// Ends a response that nobody will read: another attempt follows.
-    pub(in crate::proxy) fn discard(mut self) {
-        if self.incoming.is_end_stream() {
-            self.complete();
-        }
+        };
+        exchange.end_if_complete();
+        exchange
     }
 
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match body.poll_frame(cx) {
             Poll::Pending => match self.silence.poll(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => Poll::Ready(Some(Err(self.broke(BodyError::Idle)))),
@@ -161,31 +205,62 @@ impl Exchange {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.silence.moved();
-                if self.incoming.is_end_stream() {
-                    self.complete();
-                }
+                self.end_if_complete();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                self.complete();
+                self.end();
                 Poll::Ready(None)
             }
         }
     }
 
+    fn end_if_complete(&mut self) {
+        if self.body.as_ref().is_some_and(NodeBody::is_at_end) {
+            self.end();
+        }
+    }
+
     /// The whole response was read: the connection can serve again.
-    fn complete(&mut self) {
+    fn end(&mut self) {
         self.attempt.complete();
-        if let Some(lease) = self.lease.take() {
-            lease.keep();
+        match self.body.take() {
+            Some(NodeBody::Http1(exchange)) => exchange.end(),
+            Some(NodeBody::Http2(_)) | None => {}
         }
     }
 
     fn broke(&mut self, error: BodyError) -> BodyError {
         self.attempt.broke();
-        if let Some(client) = &self.reset {
-            client.reset_on_close();
-        }
         error
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            None => SizeHint::with_exact(0),
+            Some(NodeBody::Http2(incoming)) => incoming.size_hint(),
+            Some(NodeBody::Http1(exchange)) => match exchange.remaining() {
+                Some(bytes) => SizeHint::with_exact(bytes),
+                None => SizeHint::new(),
+            },
+        }
+    }
+}
+
+// === impl NodeBody ===
+
+impl NodeBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Http1(exchange) => exchange.poll_frame(cx).map_err(Broken::from),
+            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::from),
+        }
+    }
+
+    pub(in crate::proxy) fn is_at_end(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.is_at_end(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
     }
 }

@@ -1,0 +1,412 @@
+//! A connection that speaks HTTP/1.1: one request after the other, answered in order.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http_body::Frame;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Awaits, Connection, Next};
+use crate::drain::Phase;
+use crate::head::{Fields, Known};
+use crate::http1::{self, Decoder, PREFACE, Persistence};
+use crate::net::{Alarm, RequestBytes, WireError, clock};
+use crate::proxy::answer::Refusal;
+use crate::proxy::body::{Broke, ClientBody, Transmit};
+use crate::proxy::dispatch;
+use crate::proxy::reply::{NodeReply, Reply};
+use crate::proxy::request::Received;
+use crate::proxy::rewrite::http1::{Client, interim, response};
+use crate::reason::Reason;
+
+/// How long a client that expects 100 is kept waiting for the node's: as long as curl waits before
+/// it sends its body anyway.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// What of a body nobody wants is still read so that the connection can go on, in bytes.
+const DRAIN_MAX: usize = 64 << 10;
+
+/// How long, and for how many bytes, a connection that ends is still read: a close with unread
+/// bytes is a reset, which can overtake the answer (RFC 9112 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// What a client's bytes turned out to be.
+enum Begun {
+    Request(RequestBytes),
+    /// No request.
+    Bad(http1::Error),
+    Next(Next),
+}
+
+/// Serves the requests that are there, up to where the next one has not begun.
+pub(super) async fn serve(connection: &Rc<Connection>) -> Next {
+    loop {
+        let (reply, asked) = match poll_fn(|cx| connection.poll_request(cx)).await {
+            Begun::Next(next) => {
+                connection.rest();
+                return next;
+            }
+            Begun::Bad(error) => {
+                let reply = dispatch::serve_bad(connection, &refusal(error));
+                (reply, Asked::BAD)
+            }
+            Begun::Request(request) => match serve_request(connection, request).await {
+                Some(served) => served,
+                // Nobody waits for an answer any more.
+                None => return Next::Close,
+            },
+        };
+        match respond(connection, reply, &asked).await {
+            Ok(Persistence::KeepAlive) => {}
+            Ok(Persistence::Close) => {
+                linger(connection).await;
+                return Next::Close;
+            }
+            Err(Cut) => return Next::Close,
+        }
+    }
+}
+
+/// An answer broke off: the connection says so by its end.
+struct Cut;
+
+/// What of a request its response depends on.
+struct Asked {
+    method: Method,
+    is_http_11: bool,
+    takes_trailers: bool,
+    persistence: Persistence,
+}
+
+impl Asked {
+    /// Nothing can be said of what was no request, and nothing read after it.
+    const BAD: Self = Self {
+        method: Method::GET,
+        is_http_11: true,
+        takes_trailers: false,
+        persistence: Persistence::Close,
+    };
+}
+
+/// The answer to a request; `None` when the client left before there was one.
+async fn serve_request(
+    connection: &Rc<Connection>,
+    request: RequestBytes,
+) -> Option<(Reply, Asked)> {
+    let RequestBytes { bytes, line, table } = request;
+    let fields = Fields::Lines(&bytes, &table);
+    let asked = Asked {
+        method: line.method.clone(),
+        is_http_11: line.is_http_11,
+        takes_trailers: fields.lists(Known::Te, "trailers"),
+        persistence: line.persistence,
+    };
+    let decoder = Decoder::new(line.length);
+    connection.decoder.set(decoder);
+    let received = Received::http1(bytes, line, table);
+    connection.awaits.set(Awaits {
+        interims: asked.is_http_11,
+        go_on: !decoder.is_at_end() && received.expects_continue(),
+        end: true,
+    });
+    let body = ClientBody::Http1(Rc::clone(connection));
+    let mut served = pin!(dispatch::serve(connection, received, body));
+    let reply = poll_fn(|cx| match served.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        Poll::Pending => connection.poll_gone(cx).map(|()| None),
+    });
+    Some((reply.await?, asked))
+}
+
+/// What is said to a client that sent no request.
+fn refusal(error: http1::Error) -> Refusal {
+    use http1::Error as E;
+    let reason = match error {
+        E::HeadTooLarge => Reason::HeadersTooLarge,
+        E::TargetTooLong => Reason::TargetTooLong,
+        E::Coding => Reason::UnsupportedCoding,
+        E::StartLine
+        | E::Target
+        | E::Version
+        | E::Field
+        | E::LineEnd
+        | E::ContentLength
+        | E::Framing
+        | E::Chunk
+        | E::ChunkOverhead
+        | E::Truncated => Reason::BadRequest,
+    };
+    Refusal::because(reason, error.to_string())
+}
+
+/// Writes the answer; whether another request may follow it.
+async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result<Persistence, Cut> {
+    let Reply { head, mut body } = reply;
+    let is_local = matches!(head, crate::proxy::reply::ReplyHead::Local(_));
+    // A body that nobody read is skipped while it is short.
+    let skipped = !is_local || poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
+    let drains = connection.thread.phase() >= Phase::Draining;
+    let persistence = match asked.persistence {
+        Persistence::KeepAlive if skipped && !drains => Persistence::KeepAlive,
+        Persistence::KeepAlive | Persistence::Close => Persistence::Close,
+    };
+    let mut outbox = connection.outbox.take();
+    let (framing, persistence) = {
+        let date = connection.thread.date();
+        let client = Client {
+            method: &asked.method,
+            is_http_11: asked.is_http_11,
+            takes_trailers: asked.takes_trailers,
+            persistence,
+            pseudonym: &connection.thread.pseudonym,
+            date: &date,
+        };
+        response(outbox.buffer(), &head, body.length(), client)
+    };
+    if asked.method == Method::HEAD {
+        body.withhold();
+    }
+    let until_close = persistence == Persistence::Close && !asked.is_http_11;
+    let mut transmit = Transmit::new(body, framing);
+    let sent = poll_fn(|cx| {
+        let sent = transmit.poll(cx, &mut outbox, &connection.stream);
+        if sent.is_pending() {
+            if let Some(body) = &transmit.body {
+                body.outcome().waits();
+            }
+            let left = || Err(Broke::Io(io::ErrorKind::ConnectionAborted.into()));
+            return connection.poll_gone(cx).map(|()| left());
+        }
+        sent
+    });
+    match sent.await {
+        Ok(()) => {}
+        Err(Broke::Body(error)) => {
+            debug!(%error, client = ?connection.client, "a response broke");
+            if until_close {
+                // HTTP/1.0 would take the end of the connection for the end of the body.
+                connection.stream.reset_on_close();
+            }
+            return Err(Cut);
+        }
+        Err(Broke::Io(error)) => {
+            debug!(%error, client = ?connection.client, "a client left before its answer's end");
+            if let Some(body) = &transmit.body {
+                body.outcome().abandoned();
+            }
+            return Err(Cut);
+        }
+    }
+    drop(transmit);
+    let skipped = poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
+    Ok(if skipped {
+        persistence
+    } else {
+        Persistence::Close
+    })
+}
+
+/// Ends the connection so that the client gets what was written.
+async fn linger(connection: &Connection) {
+    if connection.stream.shut_down().is_err() {
+        return;
+    }
+    let deadline = clock::now() + LINGER;
+    let (mut alarm, mut left) = (Alarm::default(), LINGER_BYTES);
+    poll_fn(|cx| {
+        let mut wire = connection.wire.borrow_mut();
+        loop {
+            let there = wire.inbox.bytes().len();
+            wire.inbox.skip(there);
+            left = left.saturating_sub(there);
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            match wire.poll_more(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return alarm.poll_until(cx, deadline),
+            }
+        }
+    })
+    .await;
+}
+
+// === impl Connection: what a request needs of it ===
+
+impl Connection {
+    /// The next request, once its head is there.
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Begun> {
+        let mut wire = self.wire.borrow_mut();
+        loop {
+            let there = wire.inbox.bytes();
+            if there.starts_with(PREFACE) {
+                return Poll::Ready(Begun::Next(Next::Http2));
+            }
+            // A preface may come in pieces.
+            if there.is_empty() || !PREFACE.starts_with(there) {
+                match wire.parse_request() {
+                    Ok(Some(request)) => {
+                        self.thread.parking.leave(&self.spot);
+                        return Poll::Ready(Begun::Request(request));
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Begun::Bad(error)),
+                }
+            }
+            match wire.poll_more(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begun::Next(Next::Close)),
+                Poll::Pending if wire.inbox.bytes().is_empty() => {
+                    return Poll::Ready(Begun::Next(Next::Idle));
+                }
+                Poll::Pending => {
+                    let parking = &self.thread.parking;
+                    if parking.is_over(&self.spot) {
+                        return Poll::Ready(Begun::Next(Next::Close));
+                    }
+                    parking.park(&self.spot, cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Holds no memory while nothing happens.
+    fn rest(&self) {
+        self.wire.borrow_mut().inbox.rest();
+    }
+
+    /// The next piece of the request's body.
+    pub(in crate::proxy) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        self.flush_interims(cx);
+        let mut decoder = self.decoder.get();
+        let polled = self.wire.borrow_mut().poll_frame(cx, &mut decoder);
+        self.decoder.set(decoder);
+        if polled.is_ready() {
+            // Whoever sends its body waits for nothing.
+            self.set_awaits(|it| it.go_on = false);
+        }
+        polled
+    }
+
+    /// Whether the request's body was read to its end.
+    pub(in crate::proxy) fn is_body_at_end(&self) -> bool {
+        self.decoder.get().is_at_end()
+    }
+
+    /// The bytes of the request's body that are still to come, where its framing tells.
+    pub(in crate::proxy) fn body_remaining(&self) -> Option<u64> {
+        self.decoder.get().remaining()
+    }
+
+    /// Whether the client sends its body only once it is told to.
+    pub(in crate::proxy) fn expects_continue(&self) -> bool {
+        self.awaits.get().go_on
+    }
+
+    /// Tells a client that waits for it to send its body.
+    pub(in crate::proxy) fn says_continue(&self) {
+        if self.expects_continue() {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox
+                .buffer()
+                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.set_awaits(|it| it.go_on = false);
+        }
+    }
+
+    /// Passes on a node's 1xx response, to a client that takes it.
+    pub(in crate::proxy) fn passes_interim(&self, reply: &NodeReply) {
+        let awaits = self.awaits.get();
+        let is_continue = reply.head.status() == 100;
+        // A client that was told already, or that did not ask, is not told to go on.
+        if !awaits.interims || is_continue && !awaits.go_on {
+            return;
+        }
+        if is_continue {
+            self.set_awaits(|it| it.go_on = false);
+        }
+        let date = self.thread.date();
+        let client = Client {
+            method: &Method::GET,
+            is_http_11: true,
+            takes_trailers: false,
+            persistence: Persistence::KeepAlive,
+            pseudonym: &self.thread.pseudonym,
+            date: &date,
+        };
+        let mut outbox = self.outbox.borrow_mut();
+        if !outbox.is_full() {
+            interim(outbox.buffer(), reply, client);
+        }
+    }
+
+    /// Writes what the client is told meanwhile; and tells it to go on once the node had its time
+    /// to do so, since `begun`.
+    pub(in crate::proxy) fn poll_interims(
+        &self,
+        cx: &mut Context<'_>,
+        pause: &mut Alarm,
+        begun: Instant,
+    ) {
+        if self.expects_continue() && pause.poll_until(cx, begun + CONTINUE_WAIT).is_ready() {
+            self.says_continue();
+        }
+        self.flush_interims(cx);
+    }
+
+    fn flush_interims(&self, cx: &mut Context<'_>) {
+        let mut outbox = self.outbox.borrow_mut();
+        if !outbox.is_empty() {
+            // What is left goes out with the response; a broken connection breaks there too.
+            let _best_effort = outbox.poll_flush(cx, &self.stream);
+        }
+    }
+
+    /// Ready when the client left: nobody waits for the response any more. While the request's body
+    /// is read, its reader sees that.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.awaits.get().end || !self.is_body_at_end() {
+            return Poll::Pending;
+        }
+        if ready!(self.stream.poll_closed(cx)) {
+            return Poll::Ready(());
+        }
+        // It sent its next request already: what comes after that cannot be seen.
+        self.set_awaits(|it| it.end = false);
+        Poll::Pending
+    }
+
+    /// Skips what is there of a body that nobody wants; whether it came to its end.
+    fn skip_body(&self, cx: &mut Context<'_>) -> bool {
+        let mut skipped = 0;
+        let mut decoder = self.decoder.get();
+        let mut wire = self.wire.borrow_mut();
+        while !decoder.is_at_end() && skipped <= DRAIN_MAX && !self.expects_continue() {
+            match wire.poll_frame(cx, &mut decoder) {
+                Poll::Ready(Some(Ok(frame))) => skipped += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending => break,
+            }
+        }
+        self.decoder.set(decoder);
+        decoder.is_at_end()
+    }
+
+    fn set_awaits(&self, change: impl FnOnce(&mut Awaits)) {
+        let mut awaits = self.awaits.get();
+        change(&mut awaits);
+        self.awaits.set(awaits);
+    }
+}

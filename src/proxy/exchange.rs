@@ -1,0 +1,148 @@
+//! An exchange on an HTTP/1.1 connection to a node: a request that is sent, a response that is read,
+//! both at once if it comes to that.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Method;
+use http_body::Frame;
+
+use super::body::{Broke, RequestBody, Transmit};
+use super::error::AttemptError;
+use super::forward::Call;
+use super::rewrite::{self, Told};
+use crate::http1::{Decoder, Length, Persistence};
+use crate::net::{Outbox, ResponseBytes, WireError};
+use crate::upstream::Http1Lease;
+
+/// One request and its response. Dropped before both have ended, it closes the connection.
+#[derive(Debug)]
+pub(super) struct Http1Exchange {
+    lease: Http1Lease<RequestBody>,
+    outbox: Outbox,
+    upload: Upload,
+    decoder: Decoder,
+    persistence: Persistence,
+}
+
+/// How far the request is.
+#[derive(Debug)]
+enum Upload {
+    Sending(Transmit<RequestBody>),
+    Sent,
+    /// The node takes no more: it may still have said why.
+    Failed {
+        error: io::Error,
+        /// Whether it took nothing at all.
+        unsent: bool,
+    },
+}
+
+impl Http1Exchange {
+    /// The exchange of `call` on this connection; nothing is sent yet.
+    pub(super) fn new(lease: Http1Lease<RequestBody>, call: &Call, told: Told<'_>) -> Self {
+        lease.wire.stream.set_write_timeout(call.activity.timeout());
+        let mut outbox = Outbox::default();
+        let framing = rewrite::http1::request(outbox.buffer(), call, told);
+        let body = RequestBody::of(call.source.as_ref());
+        Self {
+            lease,
+            outbox,
+            upload: Upload::Sending(Transmit::new(body, framing)),
+            decoder: Decoder::new(Length::Empty),
+            persistence: Persistence::Close,
+        }
+    }
+
+    /// Sends the request and reads the next head of the response, 1xx included.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &Method,
+    ) -> Poll<Result<ResponseBytes, AttemptError>> {
+        if let Err(Broke::Body(fault)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(AttemptError::Client(fault)));
+        }
+        let head = self.lease.wire.poll_response(cx, asked);
+        head.map(|head| {
+            let head = head.map_err(|error| self.failed(error))?;
+            self.decoder = Decoder::new(head.line.length);
+            self.persistence = head.line.persistence;
+            Ok(head)
+        })
+    }
+
+    /// The next piece of the response; goes on with the request meanwhile.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        // A client that spoils its request now may still read the response.
+        let _ended = self.poll_upload(cx).is_err();
+        self.lease.wire.poll_frame(cx, &mut self.decoder)
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.decoder.is_at_end()
+    }
+
+    /// The bytes of the response that are still to come, where its framing tells.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        self.decoder.remaining()
+    }
+
+    /// Gives the connection back, if another exchange can follow on it.
+    pub(super) fn end(self) {
+        let sent = matches!(self.upload, Upload::Sent);
+        if sent && self.decoder.is_at_end() && self.persistence == Persistence::KeepAlive {
+            self.lease.keep();
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Broke<super::body::ClientFault>> {
+        let Upload::Sending(transmit) = &mut self.upload else {
+            return Ok(());
+        };
+        match transmit.poll(cx, &mut self.outbox, &self.lease.wire.stream) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.upload = Upload::Sent,
+            Poll::Ready(Err(Broke::Io(error))) => {
+                let unsent = !transmit.is_begun() && !self.outbox.is_begun();
+                self.outbox.clear();
+                self.upload = Upload::Failed { error, unsent };
+            }
+            Poll::Ready(Err(spoiled)) => {
+                self.outbox.clear();
+                let error = io::ErrorKind::BrokenPipe.into();
+                let unsent = false;
+                self.upload = Upload::Failed { error, unsent };
+                return Err(spoiled);
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: WireError) -> AttemptError {
+        let pooled = self.lease.pooled();
+        match (error, std::mem::replace(&mut self.upload, Upload::Sent)) {
+            (error @ WireError::Codec(_), _) => AttemptError::Protocol(error.into()),
+            (
+                _,
+                Upload::Failed {
+                    error,
+                    unsent: true,
+                },
+            ) => AttemptError::Unsent(WireError::Io(error).into()),
+            // A node that closed what it would not read more of.
+            (WireError::Closed, Upload::Failed { error, .. }) => AttemptError::Reset {
+                pooled,
+                source: WireError::Io(error).into(),
+            },
+            (error, _) => AttemptError::Reset {
+                pooled,
+                source: error.into(),
+            },
+        }
+    }
+}
