@@ -74,24 +74,28 @@ impl Inbox {
         }
         // Somebody holds part of it. What is left of it serves small reads.
         if self.0.capacity() - self.0.len() < ROOM_MIN {
-            let spare = SPARE.with_borrow_mut(Vec::pop);
-            let mut fresh = spare.unwrap_or_else(|| BytesMut::with_capacity(READ_MAX));
-            fresh.reserve(READ_MAX);
+            let mut fresh = fresh();
             fresh.extend_from_slice(&self.0);
             self.0 = fresh;
         }
     }
 }
 
-/// Keeps `buffer` for later, if nobody holds part of it.
-fn spare(mut buffer: BytesMut) {
-    if buffer.try_reclaim(READ_MAX) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARES {
-                spare.push(buffer);
-            }
-        });
-    }
+/// Keeps `buffer` for later. A head or a piece of a body may still be part of it; it rarely is by
+/// the time that the buffer is wanted.
+fn spare(buffer: BytesMut) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARES {
+            spare.push(buffer);
+        }
+    });
+}
+
+/// A buffer of which nobody holds a part.
+fn fresh() -> BytesMut {
+    let kept = SPARE.with_borrow_mut(Vec::pop);
+    let free = kept.and_then(|mut it| it.try_reclaim(READ_MAX).then_some(it));
+    free.unwrap_or_else(|| BytesMut::with_capacity(READ_MAX))
 }
 
 impl Drop for Inbox {
