@@ -5,9 +5,11 @@
 //! names, belongs to the modules that count.
 
 mod family;
+mod line_clock;
 mod log;
 mod stripe;
 
 pub use family::Family;
-pub use log::{LogFormat, LogLevel, init as init_log, timestamp};
+pub use line_clock::LineClock;
+pub use log::{LogFormat, LogLevel, init as init_log};
 pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
+use super::access_log::RequestLog;
 use super::body::RequestBody;
 use super::connection;
 use super::fields::Pseudonym;
@@ -87,6 +88,7 @@ pub(super) struct Context {
     pub(super) fleet: Arc<Fleet>,
     pub(super) drain: DrainWatch,
     pub(super) pseudonym: Pseudonym,
+    pub(super) access_log: RefCell<RequestLog>,
     listeners: Vec<Rc<str>>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
@@ -165,6 +167,7 @@ impl DataThread {
             fleet,
             drain,
             pseudonym,
+            access_log: RefCell::default(),
             listeners: listeners.iter().map(|it| Rc::from(it.name())).collect(),
             view: RefCell::new(Rc::new(view)),
             shared,

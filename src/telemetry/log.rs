@@ -57,12 +57,3 @@ pub fn init(format: LogFormat) -> Result<LogLevel, TryInitError> {
     }
     Ok(LogLevel(handle))
 }
-
-/// The wall-clock time for a log line, as RFC 3339 in UTC with milliseconds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "log lines carry wall-clock times"
-)]
-pub fn timestamp() -> String {
-    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
-}
