@@ -6,10 +6,12 @@
 
 mod family;
 mod line_clock;
+mod line_log;
 mod log;
 mod stripe;
 
 pub use family::Family;
 pub use line_clock::LineClock;
+pub use line_log::{DroppedLines, LineBuffer, LineLog};
 pub use log::{LogFormat, LogLevel, init as init_log};
 pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

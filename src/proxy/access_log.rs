@@ -1,6 +1,7 @@
 //! The access log: one line a request, on standard output.
 //!
-//! A line is formatted straight into its thread's buffer.
+//! A line is formatted straight into its thread's buffer; how it gets out from there is
+//! [`telemetry`](crate::telemetry)'s.
 
 use std::fmt::{self, Display};
 use std::io::Write as _;
@@ -12,17 +13,25 @@ use serde::Serialize;
 use super::outcome::Record;
 use crate::cluster::desired::AccessLog;
 use crate::reason::Reason;
-use crate::telemetry::LineClock;
+use crate::telemetry::{LineBuffer, LineClock};
 
 /// One data thread's access log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RequestLog {
-    line: Vec<u8>,
+    lines: LineBuffer,
     clock: LineClock,
 }
 
 impl RequestLog {
-    /// Writes the line of `record` as `format` asks.
+    /// A log that goes to `lines`.
+    pub(super) fn new(lines: LineBuffer) -> Self {
+        Self {
+            lines,
+            clock: LineClock::default(),
+        }
+    }
+
+    /// Adds the line of `record` as `format` asks.
     pub(super) fn write(&mut self, format: AccessLog, record: &Record<'_>) {
         let write = match format {
             AccessLog::Off => return,
@@ -30,11 +39,12 @@ impl RequestLog {
             AccessLog::Json => json,
         };
         let time = self.clock.now();
-        self.line.clear();
-        write(&mut self.line, time, record);
-        self.line.push(b'\n');
-        // A reader that went away must not end the proxy.
-        let _gone = std::io::stdout().lock().write_all(&self.line).is_err();
+        self.lines.line(|line| write(line, time, record));
+    }
+
+    /// Hands over what was added so far.
+    pub(super) fn flush(&mut self) {
+        self.lines.flush();
     }
 }
 

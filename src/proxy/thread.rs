@@ -21,7 +21,7 @@ use crate::cluster::{SharedState, State};
 use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
 use crate::net::{Detached, Listener, SharedListener, Stream};
-use crate::telemetry::{Striped, ThreadIndex};
+use crate::telemetry::{LineBuffer, Striped, ThreadIndex};
 use crate::upstream::{ConnectionCounters, Pool};
 
 /// Connections on their way to a thread that has not taken them over yet; more stay where they
@@ -31,7 +31,8 @@ const INBOX: usize = 1024;
 /// How long a thread accepts nothing after it could not: out of file descriptors, it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often idle connections are looked at and a new state is taken up without a request.
+/// How often idle connections are looked at, a new state is taken up without a request, and the
+/// access log's lines go out although they fill no buffer.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What the data threads share: how many connections each has, and how to hand one over.
@@ -148,11 +149,12 @@ impl Fleet {
 // === impl DataThread ===
 
 impl DataThread {
-    /// Serves until the drain is over. Runs inside a `LocalSet` of this thread.
+    /// Serves until the drain is over, with `access_log` for this thread's lines. Runs inside a
+    /// `LocalSet` of this thread.
     ///
     /// # Errors
     /// When a listener cannot be registered with the runtime.
-    pub async fn run(self, surroundings: Surroundings) -> io::Result<()> {
+    pub async fn run(self, surroundings: Surroundings, access_log: LineBuffer) -> io::Result<()> {
         let Surroundings {
             fleet,
             shared,
@@ -167,7 +169,7 @@ impl DataThread {
             fleet,
             drain,
             pseudonym,
-            access_log: RefCell::default(),
+            access_log: RefCell::new(RequestLog::new(access_log)),
             listeners: listeners.iter().map(|it| Rc::from(it.name())).collect(),
             view: RefCell::new(Rc::new(view)),
             shared,
@@ -218,13 +220,15 @@ async fn adopt(context: Rc<Context>, mut inbox: mpsc::Receiver<Handover>) {
     }
 }
 
-/// Takes up a new state although no request came, and closes idle connections in time.
+/// Takes up a new state although no request came, closes idle connections in time, and has the
+/// access log's lines seen soon.
 async fn sweep(context: Rc<Context>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         context.view().pools.iter().for_each(Pool::sweep);
+        context.access_log.borrow_mut().flush();
     }
 }
 
