@@ -4,8 +4,11 @@
 //! |---|---|---|
 //! | `keyway-data-N` | listeners, clients, pools, attempts | the requests of that thread |
 //! | the main thread | file watch, writer, resolver, admin, signals | nobody's request |
+//! | `keyway-log` | standard output | nobody's request; what it does not take in time is dropped |
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::net::{BindError, SharedListener};
 use crate::proxy::{DataThread, Fleet, Pseudonym, Surroundings};
+use crate::telemetry::{LineBuffer, LineLog};
 
 mod resolve;
 
@@ -28,6 +32,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the data threads may take to end once their connections are cut.
 const ENDING: Duration = Duration::from_millis(300);
+
+/// How long standard output may take for the access log's last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A keyway that serves.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct App {
     pub reloads: Arc<Reloads>,
     /// The data threads.
     pub fleet: Arc<Fleet>,
+    /// The access log's way out.
+    pub log: LineLog,
     /// How far it is on its way down.
     pub drain: DrainWatch,
     /// When it began.
@@ -59,6 +68,9 @@ pub enum StartError {
     /// The first state cannot be built.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// Standard output cannot be taken for the access log.
+    #[error("the access log's thread cannot be started")]
+    Log(#[source] io::Error),
     /// A thread cannot be started.
     #[error("a data thread cannot be started")]
     Thread(#[source] io::Error),
@@ -94,9 +106,11 @@ impl App {
             drain: drain.clone(),
             started,
         };
-        let spawn = |(index, thread)| spawn(index, thread, surroundings.clone());
+        let (log, buffers) = start_log(threads).map_err(StartError::Log)?;
+        let spawn = |(index, (thread, log))| spawn(index, thread, surroundings.clone(), log);
         let threads = data
             .into_iter()
+            .zip(buffers)
             .enumerate()
             .map(spawn)
             .collect::<io::Result<Vec<_>>>();
@@ -111,6 +125,7 @@ impl App {
             commands,
             reloads,
             fleet,
+            log,
             drain,
             started,
             listeners,
@@ -157,15 +172,29 @@ impl App {
     }
 
     async fn join(self) {
-        let ended = async {
-            while self.threads.iter().any(|it| !it.is_finished()) {
-                sleep(DRAIN_LOOK / 4).await;
-            }
-        };
+        let ended = until(|| self.threads.iter().all(JoinHandle::is_finished));
         if timeout(ENDING, ended).await.is_err() {
             warn!("a data thread did not end");
         }
+        // The threads' last lines are on their way only now.
+        let written = until(|| self.log.is_ended());
+        if timeout(LAST_LINES, written).await.is_err() {
+            warn!("standard output did not take the access log's last lines");
+        }
     }
+}
+
+/// Waits until `condition` holds.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        sleep(DRAIN_LOOK / 4).await;
+    }
+}
+
+/// Starts the access log on standard output, past the standard library's own buffer and lock.
+fn start_log(threads: usize) -> io::Result<(LineLog, Vec<LineBuffer>)> {
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    LineLog::start("keyway-log", File::from(output), threads)
 }
 
 /// Runs one data thread to its end.
@@ -173,12 +202,13 @@ fn spawn(
     index: usize,
     thread: DataThread,
     surroundings: Surroundings,
+    access_log: LineBuffer,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let run = move || {
-        let ended = LocalSet::new().block_on(&runtime, thread.run(surroundings));
+        let ended = LocalSet::new().block_on(&runtime, thread.run(surroundings, access_log));
         if let Err(error) = ended {
             error!(%error, "a data thread cannot serve");
         }

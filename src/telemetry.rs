@@ -5,9 +5,13 @@
 //! names, belongs to the modules that count.
 
 mod family;
+mod line_clock;
+mod line_log;
 mod log;
 mod stripe;
 
 pub use family::Family;
-pub use log::{LogFormat, LogLevel, http_date, init as init_log, timestamp};
+pub use line_clock::LineClock;
+pub use line_log::{DroppedLines, LineBuffer, LineLog};
+pub use log::{LogFormat, LogLevel, http_date, init as init_log};
 pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

@@ -6,6 +6,7 @@
     unsafe_code,
     reason = "an allocator that counts cannot be written without"
 )]
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
@@ -75,7 +76,10 @@ fn start(node: &TcpListener) -> u16 {
     let key = ["header:x-user".to_owned()];
     let config = Config::from_flags(&listen, &key, &node, &Overrides::default(), 1).unwrap();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let _app = App::start(config).unwrap();
             std::future::pending::<()>().await;

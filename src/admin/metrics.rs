@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, Reloads, Replica, SharedState, State};
 use crate::health::Verdict;
 use crate::proxy::Fleet;
 use crate::reason::Reason;
-use crate::telemetry::{Counter, Family, Gauge, Striped};
+use crate::telemetry::{Counter, DroppedLines, Family, Gauge, Striped};
 use crate::upstream::ConnectionCounters;
 
 /// The registry that `/metrics` shows.
@@ -58,6 +58,8 @@ pub struct Sources {
     pub fleet: Arc<Fleet>,
     /// Reloads.
     pub reloads: Arc<Reloads>,
+    /// The access log's lines that were not written.
+    pub dropped_lines: DroppedLines,
     /// When the process began: standings are told by its clock.
     pub started: Instant,
 }
@@ -77,6 +79,7 @@ impl Collector for Sources {
         families.extend(placements(&state, &self.reloads));
         families.extend(reloads(&self.reloads));
         families.extend(connections(&state, &self.fleet));
+        families.push(access_log(&self.dropped_lines));
         families.push(build_info());
         let filled = families.into_iter().map(Family::into_inner);
         filled.filter(|it| !it.get_metric().is_empty()).collect()
@@ -362,6 +365,16 @@ fn connections_of(
             stripes.sum(|it| counter(it).value()),
         );
     }
+}
+
+fn access_log(dropped: &DroppedLines) -> Family {
+    let mut family = Family::counter(
+        "access_log_dropped_total",
+        "Lines of the access log that standard output did not take.",
+        &[],
+    );
+    family.count(&[], dropped.count());
+    family
 }
 
 fn build_info() -> Family {

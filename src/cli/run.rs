@@ -108,6 +108,7 @@ pub(super) fn start(
         shared: Arc::clone(&app.shared),
         fleet: Arc::clone(&app.fleet),
         reloads: Arc::clone(&app.reloads),
+        dropped_lines: app.log.dropped(),
         started: app.started,
     };
     let admin = Admin {

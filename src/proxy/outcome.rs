@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::access_log;
 use super::thread::{Context, View};
 use crate::cluster::Target;
 use crate::cluster::counters::{Class, METHODS, RouteCounters, method_index};
@@ -190,7 +189,8 @@ impl Outcome {
             bytes: self.sent.get(),
             duration,
         };
-        access_log::write(state.desired.access_log, &record);
+        let mut log = self.thread.access_log.borrow_mut();
+        log.write(state.desired.access_log, &record);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
+use super::access_log::RequestLog;
 use super::body::RequestBody;
 use super::connection::{self, Parking, Workers};
 use super::fields::Pseudonym;
@@ -20,7 +21,7 @@ use crate::cluster::{SharedState, State};
 use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
 use crate::net::{Detached, Listener, SharedListener, Stream, clock};
-use crate::telemetry::{Striped, ThreadIndex, http_date};
+use crate::telemetry::{LineBuffer, Striped, ThreadIndex, http_date};
 use crate::upstream::{ConnectionCounters, Pool};
 
 /// Connections on their way to a thread that has not taken them over yet; more stay where they
@@ -30,7 +31,8 @@ const INBOX: usize = 1024;
 /// How long a thread accepts nothing after it could not: out of file descriptors, it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often idle connections are looked at and a new state is taken up without a request.
+/// How often idle connections are looked at, a new state is taken up without a request, and the
+/// access log's lines go out although they fill no buffer.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What the data threads share: how many connections each has, and how to hand one over.
@@ -87,6 +89,7 @@ pub(super) struct Context {
     pub(super) fleet: Arc<Fleet>,
     pub(super) drain: DrainWatch,
     pub(super) pseudonym: Pseudonym,
+    pub(super) access_log: RefCell<RequestLog>,
     listeners: Vec<Rc<str>>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
@@ -150,11 +153,12 @@ impl Fleet {
 // === impl DataThread ===
 
 impl DataThread {
-    /// Serves until the drain is over. Runs inside a `LocalSet` of this thread.
+    /// Serves until the drain is over, with `access_log` for this thread's lines. Runs inside a
+    /// `LocalSet` of this thread.
     ///
     /// # Errors
     /// When a listener cannot be registered with the runtime.
-    pub async fn run(self, surroundings: Surroundings) -> io::Result<()> {
+    pub async fn run(self, surroundings: Surroundings, access_log: LineBuffer) -> io::Result<()> {
         let Surroundings {
             fleet,
             shared,
@@ -169,6 +173,7 @@ impl DataThread {
             fleet,
             drain,
             pseudonym,
+            access_log: RefCell::new(RequestLog::new(access_log)),
             listeners: listeners.iter().map(|it| Rc::from(it.name())).collect(),
             view: RefCell::new(Rc::new(view)),
             shared,
@@ -225,7 +230,8 @@ async fn adopt(context: Rc<Context>, mut inbox: mpsc::Receiver<Handover>) {
     }
 }
 
-/// Takes up a new state although no request came, and closes idle connections in time.
+/// Takes up a new state although no request came, closes idle connections in time, and has the
+/// access log's lines seen soon.
 async fn sweep(context: Rc<Context>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -235,6 +241,7 @@ async fn sweep(context: Rc<Context>) {
         context.parking.sweep();
         context.date.replace(http_date());
         context.view().pools.iter().for_each(Pool::sweep);
+        context.access_log.borrow_mut().flush();
     }
 }
 

@@ -58,15 +58,6 @@ pub fn init(format: LogFormat) -> Result<LogLevel, TryInitError> {
     Ok(LogLevel(handle))
 }
 
-/// The wall-clock time for a log line, as RFC 3339 in UTC with milliseconds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "log lines carry wall-clock times"
-)]
-pub fn timestamp() -> String {
-    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
-}
-
 /// The wall-clock time as the Date field has it (RFC 9110 5.6.7).
 #[expect(clippy::disallowed_methods, reason = "Date is wall-clock time")]
 pub fn http_date() -> String {

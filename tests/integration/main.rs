@@ -30,6 +30,7 @@
 
 mod support;
 
+mod access_log;
 mod admin;
 mod bodies;
 mod cli;

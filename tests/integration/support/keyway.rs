@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub struct Keyway {
     pub folder: TempDir,
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
+    hung_up: Arc<AtomicBool>,
 }
 
 impl Keyway {
@@ -67,14 +69,17 @@ impl Keyway {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        for pipe in [
-            Box::new(process.stderr.take().unwrap()) as Box<dyn std::io::Read + Send>,
-            Box::new(process.stdout.take().unwrap()),
-        ] {
+        let hung_up: Arc<AtomicBool> = Arc::default();
+        let stderr = Box::new(process.stderr.take().unwrap()) as Box<dyn std::io::Read + Send>;
+        let stdout = Box::new(process.stdout.take().unwrap());
+        for (pipe, hung_up) in [(stderr, Arc::default()), (stdout, Arc::clone(&hung_up))] {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                     log.lock().unwrap().push(line);
+                    if hung_up.load(Ordering::SeqCst) {
+                        return;
+                    }
                 }
             });
         }
@@ -85,6 +90,7 @@ impl Keyway {
             folder,
             process,
             log,
+            hung_up,
         };
         keyway.admin = keyway.logged_address("the admin server listens");
         ready(&mut keyway);
@@ -215,7 +221,19 @@ impl Keyway {
 
     /// Every line logged so far, on standard error and output.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        // A test that fails while it stalls the readers still shows what they read.
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.clone()
+    }
+
+    /// What reads the log puts each line here: holding it stalls both readers.
+    pub fn reader(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.log)
+    }
+
+    /// Closes standard output's reading end after its next line.
+    pub fn hang_up(&self) {
+        self.hung_up.store(true, Ordering::SeqCst);
     }
 
     /// The log's events.
