@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -204,18 +204,29 @@ fn spawn(
     surroundings: Surroundings,
     access_log: LineBuffer,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (started, starting) = std::sync::mpsc::sync_channel(1);
     let run = move || {
-        let ended = LocalSet::new().block_on(&runtime, thread.run(surroundings, access_log));
-        if let Err(error) = ended {
+        // A runtime of one thread to the core: its tasks need no `LocalSet`, through whose queue
+        // each wake would pass.
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let built = builder.enable_all().build_local(LocalOptions::default());
+        let (runtime, built) = match built {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Who starts the thread waits for this.
+        let _waited_for = started.send(built).is_ok();
+        let serving = runtime.map(|it| it.block_on(thread.run(surroundings, access_log)));
+        if let Some(Err(error)) = serving {
             error!(%error, "a data thread cannot serve");
         }
     };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name(format!("keyway-data-{index}"))
-        .spawn(run)
+        .spawn(run)?;
+    let ended = |_| io::Error::other("the thread ended at once");
+    starting.recv().map_err(ended)??;
+    Ok(thread)
 }
 
 /// Bits that differ between processes: the seed that the standard library's maps take from the

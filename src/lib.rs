@@ -7,14 +7,17 @@
 //!
 //! 1. One of the data threads accepts the connection ([`net`]) and keeps it, or hands it to the
 //!    thread with the fewest. From here on everything happens on one thread.
-//! 2. `proxy::connection` reads HTTP/1.1 or HTTP/2, whichever the first bytes speak.
+//! 2. `proxy::connection` waits, holding nothing, until there is something to read; then a worker
+//!    reads HTTP/1.1 ([`http1`]) or hands over to hyper's HTTP/2, whichever the first bytes speak.
 //! 3. `proxy::dispatch` takes the thread's view of the state, which the request keeps to its end,
-//!    reads the head once ([`head::RequestHead`]), finds the route ([`routing::RouteTable`]), the
-//!    key ([`key::KeySpec`]) and with it the shards that hold the key ([`placement`]).
+//!    reads the head once, as the one view of either protocol ([`head::RequestHead`]), finds the
+//!    route ([`routing::RouteTable`]), the key ([`key::KeySpec`]) and with it the shards that hold
+//!    the key ([`placement`]).
 //! 4. `proxy::forward` is the whole failover: it takes the next node ([`cluster::Pick`]), makes an
 //!    attempt, and asks the policy ([`retry::Policy::decide`]) what follows a failure.
 //! 5. `proxy::attempt` takes a connection from the thread's pool ([`upstream::Pool`]), sends the
-//!    request and waits for the response's head, as long as the attempt and the route may take.
+//!    request, its head written from the view, and waits for the response's head, as long as the
+//!    attempt and the route may take.
 //! 6. The body streams back. It holds the connection, the node's in-flight count and the request's
 //!    outcome, so that whatever ends it, metrics and the access log see the true end, once.
 //!

@@ -16,7 +16,7 @@ mod pool;
 
 pub use connect::ConnectError;
 pub use endpoint::{ConnectionCounters, Endpoint};
-pub use pool::{Http1Lease, Http2Lease, Look, Pool};
+pub use pool::{Http1Connection, Http1Lease, Http2Lease, Look, Pool};
 
 /// The protocol spoken to a cluster's nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! Pure: a message's fields, borrowed from the bytes of HTTP/1.1 or from HTTP/2's map.
 
 use std::cell::RefCell;
+use std::{iter, slice};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -47,6 +48,12 @@ pub enum Fields<'a> {
     Map(&'a HeaderMap),
     /// As HTTP/1.1 brought them: the message's bytes, and where its lines are.
     Lines(&'a [u8], &'a FieldTable),
+}
+
+/// A walk over HTTP/2's map or over lines.
+enum Walk<'a, M> {
+    Map(M),
+    Lines(&'a [u8], slice::Iter<'a, Line>),
 }
 
 /// One field line.
@@ -128,41 +135,38 @@ impl Drop for FieldTable {
 impl<'a> Fields<'a> {
     /// Every line, in the order received; HTTP/2's map keeps only the order of one name's lines.
     pub fn lines(self) -> impl Iterator<Item = FieldLine<'a>> {
-        let (map, raw) = match self {
-            Self::Map(map) => (Some(map), None),
-            Self::Lines(message, table) => (None, Some((message, table))),
+        let mut lines = match self {
+            Self::Map(map) => Walk::Map(map.iter()),
+            Self::Lines(message, table) => Walk::Lines(message, table.lines.iter()),
         };
-        let typed = map.into_iter().flatten();
-        let typed = typed.map(|(name, value)| FieldLine::Typed(name, value));
-        let raw = raw.into_iter().flat_map(|(message, table)| {
-            let line = |it: &Line| {
+        iter::from_fn(move || match &mut lines {
+            Walk::Map(map) => map
+                .next()
+                .map(|(name, value)| FieldLine::Typed(name, value)),
+            Walk::Lines(message, lines) => lines.next().map(|it| {
                 let (name, value) = (it.name.of_bytes(message), it.value.of_bytes(message));
                 FieldLine::Raw(it.known, name, value)
-            };
-            table.lines.iter().map(line)
-        });
-        typed.chain(raw)
+            }),
+        })
     }
 
     /// The values of every line named `name`, in the order received.
     pub fn values<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let (map, raw) = match self {
-            Self::Map(map) => (Some(map.get_all(name)), None),
-            Self::Lines(message, table) => (None, Some((message, table))),
+        let mut lines = match self {
+            Self::Map(map) => Walk::Map(map.get_all(name).iter()),
+            Self::Lines(message, table) => Walk::Lines(message, table.lines.iter()),
         };
-        let typed = map.into_iter().flatten().map(HeaderValue::as_bytes);
-        let raw = raw.into_iter().flat_map(move |(message, table)| {
-            let named = move |it: &&Line| {
-                let found = it.name.of_bytes(message);
-                found.eq_ignore_ascii_case(name.as_str().as_bytes())
-            };
-            table
-                .lines
-                .iter()
-                .filter(named)
-                .map(|it| it.value.of_bytes(message))
-        });
-        typed.chain(raw)
+        iter::from_fn(move || match &mut lines {
+            Walk::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Walk::Lines(message, lines) => {
+                let wanted = name.as_str().as_bytes();
+                let is_named = |it: &&Line| {
+                    it.name.len as usize == wanted.len()
+                        && it.name.of_bytes(message).eq_ignore_ascii_case(wanted)
+                };
+                lines.find(is_named).map(|it| it.value.of_bytes(message))
+            }
+        })
     }
 
     /// The first value of `name`.
@@ -180,19 +184,20 @@ impl<'a> Fields<'a> {
 
     /// The values of every line of `known`.
     pub fn known(self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (map, raw) = match self {
-            Self::Map(map) => (Some(map.get_all(known.name())), None),
+        let mut lines = match self {
+            Self::Map(map) => Walk::Map(map.get_all(known.name()).iter()),
             Self::Lines(message, table) if table.known.contains(known) => {
-                (None, Some((message, table)))
+                Walk::Lines(message, table.lines.iter())
             }
-            Self::Lines(..) => (None, None),
+            Self::Lines(message, _) => Walk::Lines(message, [].iter()),
         };
-        let typed = map.into_iter().flatten().map(HeaderValue::as_bytes);
-        let raw = raw.into_iter().flat_map(move |(message, table)| {
-            let lines = table.lines.iter().filter(move |it| it.known == known);
-            lines.map(|it| it.value.of_bytes(message))
-        });
-        typed.chain(raw)
+        iter::from_fn(move || match &mut lines {
+            Walk::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Walk::Lines(message, lines) => {
+                let found = lines.find(|it| it.known == known);
+                found.map(|it| it.value.of_bytes(message))
+            }
+        })
     }
 
     /// The members of the list field `known`, over all its lines (RFC 9110 5.6.1).

@@ -63,24 +63,28 @@ static OTHER: HeaderName = HeaderName::from_static("other");
 impl Known {
     /// What a field of this name is; names are compared without case.
     pub fn of(name: &[u8]) -> Self {
-        let candidate = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
-            (2, Some(b't')) => Self::Te,
-            (3, Some(b'v')) => Self::Via,
-            (4, Some(b'h')) => Self::Host,
-            (4, Some(b'd')) => Self::Date,
-            (6, Some(b'e')) => Self::Expect,
-            (7, Some(b'u')) => Self::Upgrade,
-            (10, Some(b'c')) => Self::Connection,
-            (10, Some(b'k')) => Self::KeepAlive,
-            (12, Some(b'c')) => Self::ContentType,
-            (14, Some(b'c')) => Self::ContentLength,
-            (14, Some(b'h')) => Self::Http2Settings,
-            (15, Some(b'i')) => Self::IdempotencyKey,
-            (16, Some(b'p')) => Self::ProxyConnection,
-            (17, Some(b't')) => Self::TransferEncoding,
+        let Some(first) = name.first() else {
+            return Self::Other;
+        };
+        // Length and first letter leave one candidate.
+        let (candidate, spelled): (Self, &[u8]) = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => (Self::Te, b"te"),
+            (3, b'v') => (Self::Via, b"via"),
+            (4, b'h') => (Self::Host, b"host"),
+            (4, b'd') => (Self::Date, b"date"),
+            (6, b'e') => (Self::Expect, b"expect"),
+            (7, b'u') => (Self::Upgrade, b"upgrade"),
+            (10, b'c') => (Self::Connection, b"connection"),
+            (10, b'k') => (Self::KeepAlive, b"keep-alive"),
+            (12, b'c') => (Self::ContentType, b"content-type"),
+            (14, b'c') => (Self::ContentLength, b"content-length"),
+            (14, b'h') => (Self::Http2Settings, b"http2-settings"),
+            (15, b'i') => (Self::IdempotencyKey, b"idempotency-key"),
+            (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
+            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(candidate.name().as_str().as_bytes()) {
+        if name.eq_ignore_ascii_case(spelled) {
             candidate
         } else {
             Self::Other

@@ -215,9 +215,22 @@ fn is_port_number(port: &str) -> bool {
     port.bytes().all(|it| it.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
+fn is_name_byte(byte: u8) -> bool {
+    const NAME: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            table[byte as usize] = is_in_names(byte);
+            byte += 1;
+        }
+        table
+    };
+    NAME[usize::from(byte)]
+}
+
 /// Unreserved and sub-delims (RFC 3986 2.2, 2.3). Host names need no percent-encoding, and two
 /// readings of one are worth nothing.
-fn is_name_byte(byte: u8) -> bool {
+const fn is_in_names(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -51,8 +51,6 @@ impl Inbox {
     /// # Errors
     /// What the system says of the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<usize>> {
-        // Without a buffer until there is something for it.
-        ready!(stream.poll_readable(cx))?;
         self.make_room();
         let read = stream.poll_read_buf(cx, &mut self.0);
         if self.0.is_empty() {

@@ -13,14 +13,13 @@ use super::error::AttemptError;
 use super::forward::Call;
 use super::rewrite::{self, Told};
 use crate::http1::{Decoder, Length, Persistence};
-use crate::net::{Outbox, ResponseBytes, WireError};
+use crate::net::{ResponseBytes, WireError};
 use crate::upstream::Http1Lease;
 
 /// One request and its response. Dropped before both have ended, it closes the connection.
 #[derive(Debug)]
 pub(super) struct Http1Exchange {
     lease: Http1Lease<RequestBody>,
-    outbox: Outbox,
     upload: Upload,
     decoder: Decoder,
     persistence: Persistence,
@@ -41,14 +40,17 @@ enum Upload {
 
 impl Http1Exchange {
     /// The exchange of `call` on this connection; nothing is sent yet.
-    pub(super) fn new(lease: Http1Lease<RequestBody>, call: &Call, told: Told<'_>) -> Self {
-        lease.wire.stream.set_write_timeout(call.activity.timeout());
-        let mut outbox = Outbox::default();
-        let framing = rewrite::http1::request(outbox.buffer(), call, told);
+    pub(super) fn new(mut lease: Http1Lease<RequestBody>, call: &Call, told: Told<'_>) -> Self {
+        lease
+            .connection
+            .wire
+            .stream
+            .set_write_timeout(call.activity.timeout());
+        let head = lease.connection.outbox.buffer();
+        let framing = rewrite::http1::request(head, call, told);
         let body = RequestBody::of(call.source.as_ref());
         Self {
             lease,
-            outbox,
             upload: Upload::Sending(Transmit::new(body, framing)),
             decoder: Decoder::new(Length::Empty),
             persistence: Persistence::Close,
@@ -64,7 +66,7 @@ impl Http1Exchange {
         if let Err(Broke::Body(fault)) = self.poll_upload(cx) {
             return Poll::Ready(Err(AttemptError::Client(fault)));
         }
-        let head = self.lease.wire.poll_response(cx, asked);
+        let head = self.lease.connection.wire.poll_response(cx, asked);
         head.map(|head| {
             let head = head.map_err(|error| self.failed(error))?;
             self.decoder = Decoder::new(head.line.length);
@@ -80,7 +82,7 @@ impl Http1Exchange {
     ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
         // A client that spoils its request now may still read the response.
         let _ended = self.poll_upload(cx).is_err();
-        self.lease.wire.poll_frame(cx, &mut self.decoder)
+        self.lease.connection.wire.poll_frame(cx, &mut self.decoder)
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -104,16 +106,20 @@ impl Http1Exchange {
         let Upload::Sending(transmit) = &mut self.upload else {
             return Ok(());
         };
-        match transmit.poll(cx, &mut self.outbox, &self.lease.wire.stream) {
+        match transmit.poll(
+            cx,
+            &mut self.lease.connection.outbox,
+            &self.lease.connection.wire.stream,
+        ) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload = Upload::Sent,
             Poll::Ready(Err(Broke::Io(error))) => {
-                let unsent = !transmit.is_begun() && !self.outbox.is_begun();
-                self.outbox.clear();
+                let unsent = !transmit.is_begun() && !self.lease.connection.outbox.is_begun();
+                self.lease.connection.outbox.clear();
                 self.upload = Upload::Failed { error, unsent };
             }
             Poll::Ready(Err(spoiled)) => {
-                self.outbox.clear();
+                self.lease.connection.outbox.clear();
                 let error = io::ErrorKind::BrokenPipe.into();
                 let unsent = false;
                 self.upload = Upload::Failed { error, unsent };

@@ -99,7 +99,8 @@ fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
                 .statuses
                 .contains(&status)
                 .then_some(Failure::Status(status));
-            let grpc = grpc_status(&answer.head).filter(|it| retry.grpc.contains(it));
+            let grpc = call.grpc.then(|| grpc_status(&answer.head)).flatten();
+            let grpc = grpc.filter(|it| retry.grpc.contains(it));
             listed.or_else(|| grpc.map(Failure::Grpc))
         }
     }
@@ -220,7 +221,8 @@ impl Call {
     /// How long to wait before the next attempt; `None` when the node forbids one by
     /// `grpc-retry-pushback-ms` (gRFC A6).
     fn wait(&self, attempted: &Attempted, attempts: u32) -> Option<Duration> {
-        let pushback = attempted.as_ref().ok().and_then(|answer| {
+        let answered = attempted.as_ref().ok().filter(|_| self.grpc);
+        let pushback = answered.and_then(|answer| {
             let value = answer.head.text("grpc-retry-pushback-ms")?;
             Some(value.parse().ok().map(Duration::from_millis))
         });

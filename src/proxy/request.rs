@@ -172,7 +172,7 @@ impl Received {
         if pseudonym.has_seen(self.fields()) {
             return Err(Reason::Loop.into());
         }
-        if self.path() == "*" && *method != Method::OPTIONS {
+        if *method != Method::OPTIONS && self.path() == "*" {
             let detail = "only OPTIONS can be asked of *";
             return Err(Refusal::because(Reason::BadRequest, detail));
         }

@@ -154,7 +154,7 @@ impl Fleet {
 
 impl DataThread {
     /// Serves until the drain is over, with `access_log` for this thread's lines. Runs inside a
-    /// `LocalSet` of this thread.
+    /// local runtime of this thread.
     ///
     /// # Errors
     /// When a listener cannot be registered with the runtime.

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::{ConnectError, connect};
 use super::endpoint::{ConnectionCounters, Endpoint, Slot, SlotKind};
 use super::{LocalExecutor, PoolParams};
-use crate::net::{Stream, Wire, clock};
+use crate::net::{Outbox, Stream, Wire, clock};
 use crate::telemetry::{Striped, ThreadIndex};
 
 /// How often an HTTP/2 connection is pinged, and how long the answer may take: a half-open
@@ -50,11 +50,20 @@ struct Inner<B> {
     http2: Mutex<Option<http2::SendRequest<B>>>,
 }
 
+/// A connection that speaks HTTP/1.1; boxed once, for it is handed on many times a request.
+#[derive(Debug)]
+pub struct Http1Connection {
+    /// Where it is read.
+    pub wire: Wire,
+    /// What is about to be written to it.
+    pub outbox: Outbox,
+    _open: Open,
+}
+
 /// A connection that waits for its next exchange.
 #[derive(Debug)]
 struct Idle {
-    stream: Stream,
-    open: Open,
+    connection: Box<Http1Connection>,
     since: Instant,
 }
 
@@ -62,8 +71,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Http1Lease<B> {
     /// The connection, of which nothing was read yet.
-    pub wire: Wire,
-    open: Open,
+    pub connection: Box<Http1Connection>,
     pool: Rc<Inner<B>>,
     pooled: bool,
 }
@@ -142,7 +150,7 @@ where
         loop {
             let idle = self.0.idle.borrow_mut().pop()?;
             if idle.is_usable(timeout, look) {
-                return Some(self.lease(idle.stream, idle.open, true));
+                return Some(self.lease(idle.connection, true));
             }
         }
     }
@@ -153,7 +161,12 @@ where
     /// When it cannot be made.
     pub async fn fresh_http1(&self) -> Result<Http1Lease<B>, ConnectError> {
         let (stream, open) = self.connect().await?;
-        Ok(self.lease(stream, open, false))
+        let connection = Http1Connection {
+            wire: Wire::new(stream),
+            outbox: Outbox::default(),
+            _open: open,
+        };
+        Ok(self.lease(Box::new(connection), false))
     }
 
     /// A share of the HTTP/2 connection, which is made when there is none.
@@ -247,10 +260,9 @@ where
         Ok((stream, open))
     }
 
-    fn lease(&self, stream: Stream, open: Open, pooled: bool) -> Http1Lease<B> {
+    fn lease(&self, connection: Box<Http1Connection>, pooled: bool) -> Http1Lease<B> {
         Http1Lease {
-            wire: Wire::new(stream),
-            open,
+            connection,
             pool: Rc::clone(&self.0),
             pooled,
         }
@@ -274,10 +286,13 @@ impl<B> Http1Lease<B> {
     /// has brought more than that is closed.
     pub fn keep(self) {
         let Self {
-            wire, open, pool, ..
+            mut connection,
+            pool,
+            ..
         } = self;
-        if wire.inbox.bytes().is_empty() {
-            pool.keep(wire.stream, open);
+        if connection.wire.inbox.bytes().is_empty() {
+            connection.wire.inbox.rest();
+            pool.keep(connection);
         }
     }
 }
@@ -285,15 +300,11 @@ impl<B> Http1Lease<B> {
 // === impl Inner ===
 
 impl<B> Inner<B> {
-    fn keep(&self, stream: Stream, open: Open) {
+    fn keep(&self, connection: Box<Http1Connection>) {
         let mut idle = self.idle.borrow_mut();
         if self.keeps.get() && self.has_place(idle.len()) {
             let since = clock::recent();
-            idle.push(Idle {
-                stream,
-                open,
-                since,
-            });
+            idle.push(Idle { connection, since });
         }
     }
 
@@ -314,8 +325,8 @@ impl Idle {
     fn is_usable(&self, timeout: Duration, look: Look) -> bool {
         clock::recent().saturating_duration_since(self.since) < timeout
             && match look {
-                Look::Glance => self.stream.is_quiet(),
-                Look::Ask => self.stream.is_surely_quiet(),
+                Look::Glance => self.connection.wire.stream.is_quiet(),
+                Look::Ask => self.connection.wire.stream.is_surely_quiet(),
             }
     }
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, response};
 use super::super::fields::{EndToEnd, Pseudonym};
 use super::super::forward::Call;
 use super::super::reply::{NodeReply, ReplyHead};
-use super::{Told, request_lines, response_lines};
+use super::{Host, Told, request_lines, response_lines};
 use crate::head::Known;
 use crate::http1::{Length, Persistence, end_head, field, request_line, status_line};
 
@@ -45,7 +45,10 @@ pub(in crate::proxy) fn request(out: &mut Vec<u8>, call: &Call, told: Told<'_>) 
     };
     let target = [received.path(), mark, query].map(str::as_bytes);
     request_line(out, method.as_str(), target);
-    line(out, "host", told.host(received.authority()));
+    match told.host(received.authority()) {
+        Host::Name(name) => field(out, b"host", name.as_bytes()),
+        node @ Host::Node(_) => line(out, "host", node),
+    }
     for it in request_lines(call, told) {
         field(out, it.name(), it.value());
     }
