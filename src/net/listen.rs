@@ -132,6 +132,9 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // Lets a restarted process bind while old connections linger; it does not share the port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // A proxy writes whole messages: waiting for an acknowledgement only delays their tails. What
+    // is accepted inherits it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -161,7 +164,10 @@ impl Listener {
     /// The next connection. Cancel-safe.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => Stream::from_tcp(listener.accept().await?.0),
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok(Stream::accepted(socket, peer.ip().to_canonical()))
+            }
             Self::Unix(listener) => Ok(Stream::from_unix(listener.accept().await?.0)),
         }
     }

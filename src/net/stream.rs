@@ -30,6 +30,7 @@ pub struct Stream(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     socket: RefCell<Socket>,
+    peer: Option<IpAddr>,
     /// How long the peer may take nothing of what is written; zero for ever.
     write_timeout: Cell<Duration>,
     /// When the peer must have taken something; none while it does.
@@ -73,7 +74,9 @@ impl Stream {
     /// Connects to `address`.
     pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
-        Self::from_tcp(socket)
+        // Whole messages are written: waiting for an acknowledgement only delays their tails.
+        socket.set_nodelay(true)?;
+        Ok(Self::new(Socket::Tcp(socket), None))
     }
 
     /// Connects to the Unix socket at `path`.
@@ -84,7 +87,10 @@ impl Stream {
     /// Takes over a socket that another thread accepted.
     pub fn adopt(socket: Detached) -> io::Result<Self> {
         match socket {
-            Detached::Tcp(socket) => Self::from_tcp(TcpStream::from_std(socket)?),
+            Detached::Tcp(socket, peer) => {
+                let socket = Socket::Tcp(TcpStream::from_std(socket)?);
+                Ok(Self::new(socket, peer))
+            }
             Detached::Unix(socket) => UnixStream::from_std(socket).map(Self::from_unix),
         }
     }
@@ -92,18 +98,16 @@ impl Stream {
     /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
     /// of this stream is about.
     pub fn detach(self) -> Option<io::Result<Detached>> {
-        Some(match Rc::into_inner(self.0)?.socket.into_inner() {
-            Socket::Tcp(socket) => socket.into_std().map(Detached::Tcp),
+        let Shared { socket, peer, .. } = Rc::into_inner(self.0)?;
+        Some(match socket.into_inner() {
+            Socket::Tcp(socket) => socket.into_std().map(|it| Detached::Tcp(it, peer)),
             Socket::Unix(socket) => socket.into_std().map(Detached::Unix),
         })
     }
 
-    /// The peer's address; `None` on a Unix socket.
+    /// The address of the client that was accepted; `None` on a Unix socket.
     pub fn peer_ip(&self) -> Option<IpAddr> {
-        match &*self.0.socket.borrow() {
-            Socket::Tcp(socket) => socket.peer_addr().ok().map(|it| it.ip().to_canonical()),
-            Socket::Unix(_) => None,
-        }
+        self.0.peer
     }
 
     /// Whether the peer neither closed nor sent what nobody read, as far as this thread was told:
@@ -226,9 +230,10 @@ impl Stream {
         written
     }
 
-    fn new(socket: Socket) -> Self {
+    fn new(socket: Socket, peer: Option<IpAddr>) -> Self {
         Self(Rc::new(Shared {
             socket: RefCell::new(socket),
+            peer,
             write_timeout: Cell::new(Duration::ZERO),
             stalled: Cell::new(None),
             alarm: RefCell::default(),
@@ -236,13 +241,12 @@ impl Stream {
     }
 
     pub(super) fn from_unix(socket: UnixStream) -> Self {
-        Self::new(Socket::Unix(socket))
+        Self::new(Socket::Unix(socket), None)
     }
 
-    pub(super) fn from_tcp(socket: TcpStream) -> io::Result<Self> {
-        // A proxy writes whole messages: waiting for an acknowledgement only delays their tails.
-        socket.set_nodelay(true)?;
-        Ok(Self::new(Socket::Tcp(socket)))
+    /// A client's connection, which has its listener's options.
+    pub(super) fn accepted(socket: TcpStream, peer: IpAddr) -> Self {
+        Self::new(Socket::Tcp(socket), Some(peer))
     }
 }
 
@@ -289,8 +293,35 @@ impl AsyncWrite for Stream {
 /// A connected socket on its way to the thread that will serve it.
 #[derive(Debug)]
 pub enum Detached {
-    /// A TCP connection.
-    Tcp(std::net::TcpStream),
+    /// A TCP connection, and the address of the client at its other end.
+    Tcp(std::net::TcpStream, Option<IpAddr>),
     /// A Unix connection.
     Unix(std::os::unix::net::UnixStream),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::SharedListener;
+    use crate::topology::Address;
+
+    #[tokio::test]
+    async fn what_is_accepted_delays_nothing_and_knows_its_client() {
+        let host = "127.0.0.1".to_owned();
+        let any = Address::Tcp { host, port: 0 };
+        let listener = SharedListener::bind("app", &any).unwrap();
+        let Address::Tcp { port, .. } = listener.address() else {
+            panic!("a TCP listener must have a port");
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], *port));
+        let client = Stream::connect_tcp(address).await.unwrap();
+        let accepted = listener.register().unwrap().accept().await.unwrap();
+        assert_eq!(accepted.peer_ip(), Some(address.ip()));
+        for stream in [client, accepted] {
+            match &*stream.0.socket.borrow() {
+                Socket::Tcp(socket) => assert!(socket.nodelay().unwrap()),
+                Socket::Unix(_) => unreachable!("both ends are TCP"),
+            }
+        }
+    }
 }

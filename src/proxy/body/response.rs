@@ -45,10 +45,6 @@ pub(in crate::proxy) struct Exchange {
 
 /// The body that a node sends.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation a request"
-)]
 pub(in crate::proxy) enum NodeBody {
     /// On a connection of its own.
     Http1(Http1Exchange),

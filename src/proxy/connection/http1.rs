@@ -67,7 +67,10 @@ pub(super) async fn serve(connection: &Rc<Connection>) -> Next {
         match respond(connection, reply, &asked).await {
             Ok(Persistence::KeepAlive) => {}
             Ok(Persistence::Close) => {
-                linger(connection).await;
+                // A client that asked for the end, and was read to it, sends nothing more.
+                if asked.persistence == Persistence::KeepAlive || connection.has_unread() {
+                    linger(connection).await;
+                }
                 return Next::Close;
             }
             Err(Cut) => return Next::Close,
@@ -278,6 +281,11 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether the client sent, or may be sending, more than was read.
+    fn has_unread(&self) -> bool {
+        !self.is_body_at_end() || !self.wire.borrow().inbox.bytes().is_empty()
     }
 
     /// Holds no memory while nothing happens.
