@@ -47,7 +47,11 @@ pub struct Target {
 /// What is wrong with it.
 pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<RequestLine>, Error> {
     // A client that ended the last body with one CRLF too many (RFC 9112 2.2).
-    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let skipped = match bytes {
+        b"\r" => return Ok(None),
+        [b'\r', b'\n', ..] => 2,
+        _ => 0,
+    };
     let head = &bytes[skipped..];
     if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(Error::StartLine);

@@ -94,7 +94,7 @@ fn one_empty_line_may_come_first() {
     assert_eq!(text(line.target.path, bytes), "/a");
     assert_eq!(lines(bytes, &table), [("A".to_owned(), b"b".to_vec())]);
 
-    for begun in [&b""[..], b"\r\n", b"\r\nG"] {
+    for begun in [&b""[..], b"\r", b"\r\n", b"\r\nG"] {
         assert!(request(begun).unwrap().is_none(), "{}", shown(begun));
     }
     for bytes in [

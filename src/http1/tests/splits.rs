@@ -141,6 +141,19 @@ fn trailers() -> impl Strategy<Value = HeaderMap> {
 
 proptest! {
     #[test]
+    fn a_request_is_read_alike_however_it_comes(bytes in heads([
+        "GET / HTTP/1.1\r\n",
+        "\r\nPOST /a?b HTTP/1.0\r\n",
+        "CONNECT h:1 HTTP/1.1\r\n",
+    ])) {
+        assert_prefixes_agree(&bytes, |bytes| {
+            let mut table = FieldTable::new();
+            let parsed = parse_request(bytes, &mut table)?;
+            Ok(parsed.map(|it| (format!("{it:?} {table:?}"), it.len)))
+        })?;
+    }
+
+    #[test]
     fn a_response_is_read_alike_however_it_comes(bytes in heads([
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.0 404\r\n",
