@@ -52,24 +52,30 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
         [b'\r', b'\n', ..] => 2,
         _ => 0,
     };
+    // What lies beyond the bound is not looked at: it might as well not have come yet.
     let head = &bytes[skipped..];
+    let head = &head[..head.len().min(HEAD_MAX)];
     if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(Error::StartLine);
     }
     let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    let whole = parsed.parse_with_uninit_headers(head, &mut headers)?;
-    let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
-        (whole, parsed.method, parsed.path, parsed.version)
-    else {
-        return partial(head).map(|()| None);
-    };
-    if len > HEAD_MAX {
-        return Err(Error::HeadTooLarge);
-    }
-    if path.len() > TARGET_MAX {
+    let whole = parsed.parse_with_uninit_headers(head, &mut headers);
+    if parsed
+        .method
+        .is_some_and(|it| is_target_too_long(&head[it.len()..]))
+    {
         return Err(Error::TargetTooLong);
     }
+    let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
+        (whole?, parsed.method, parsed.path, parsed.version)
+    else {
+        return if head.len() < HEAD_MAX {
+            Ok(None)
+        } else {
+            Err(Error::HeadTooLarge)
+        };
+    };
     if !ends_lines_with_crlf(&head[..len]) {
         return Err(Error::LineEnd);
     }
@@ -90,17 +96,16 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
     }))
 }
 
-/// Whether what is there of a head may still become one.
-fn partial(head: &[u8]) -> Result<(), Error> {
-    if head.len() < TARGET_MAX {
-        Ok(())
-    } else if memchr::memchr(b'\n', head).is_none() {
-        Err(Error::TargetTooLong)
-    } else if head.len() >= HEAD_MAX {
-        Err(Error::HeadTooLarge)
-    } else {
-        Ok(())
-    }
+/// Whether the target is too long in what is there of a head after the method: this is found at
+/// the same byte whether more of it has come or not.
+fn is_target_too_long(rest: &[u8]) -> bool {
+    let is_target_byte = |it: &u8| it.is_ascii_graphic() || !it.is_ascii();
+    rest.len() > TARGET_MAX
+        && rest[1..]
+            .iter()
+            .take_while(|it| is_target_byte(it))
+            .nth(TARGET_MAX)
+            .is_some()
 }
 
 /// RFC 9112 3.2: authority form for CONNECT only, asterisk form for OPTIONS only, else origin or

@@ -1,5 +1,90 @@
 use super::*;
 
+/// A request whose head has this many bytes, in fields that are within bounds.
+fn head_of(len: usize) -> Vec<u8> {
+    let empty = with_fields("A: \r\n").len();
+    with_fields(&format!("A: {}\r\n", "a".repeat(len - empty)))
+}
+
+/// What each prefix of `bytes` is, for prefixes around `at` and some before: nothing yet, or what
+/// the whole is.
+fn assert_found_early(bytes: &[u8], error: Error, at: usize) {
+    assert_eq!(refused(bytes), error);
+    for len in (0..at).step_by(977).chain(at - 3..at) {
+        assert!(matches!(request(&bytes[..len]), Ok(None)), "{len} of {at}");
+    }
+    for len in at..(at + 3).min(bytes.len()) {
+        assert_eq!(refused(&bytes[..len]), error, "{len} of {at}");
+    }
+}
+
+#[test]
+fn a_head_is_bounded() {
+    let most = head_of(HEAD_MAX);
+    assert_eq!(accepted(&most).len, HEAD_MAX);
+    for len in [HEAD_MAX - 1, HEAD_MAX - 1000, TARGET_MAX, TARGET_MAX + 1] {
+        assert!(request(&most[..len]).unwrap().is_none(), "{len}");
+    }
+    // The empty line before a request is not the head's.
+    let late = [b"\r\n", &most[..]].concat();
+    assert_eq!(accepted(&late).len, HEAD_MAX + 2);
+
+    assert_found_early(&head_of(HEAD_MAX + 1), Error::HeadTooLarge, HEAD_MAX);
+    assert_found_early(&head_of(2 * HEAD_MAX), Error::HeadTooLarge, HEAD_MAX);
+    // What is wrong beyond the bound is not looked at: it might not have come yet.
+    let mut wrong = head_of(HEAD_MAX + 100);
+    wrong[HEAD_MAX + 50] = 0;
+    assert_found_early(&wrong, Error::HeadTooLarge, HEAD_MAX);
+}
+
+#[test]
+fn the_head_of_a_response_is_bounded() {
+    let of = |len: usize| {
+        let empty = "HTTP/1.1 200 OK\r\nA: \r\n\r\n".len();
+        let value = "a".repeat(len - empty);
+        format!("HTTP/1.1 200 OK\r\nA: {value}\r\n\r\n").into_bytes()
+    };
+    let most = of(HEAD_MAX);
+    assert_eq!(response(&most).unwrap().unwrap().len, HEAD_MAX);
+    assert!(response(&most[..HEAD_MAX - 1]).unwrap().is_none());
+    let more = of(HEAD_MAX + 1);
+    assert_eq!(response(&more).unwrap_err(), Error::HeadTooLarge);
+    assert_eq!(
+        response(&more[..HEAD_MAX]).unwrap_err(),
+        Error::HeadTooLarge
+    );
+    let mut wrong = of(HEAD_MAX + 100);
+    wrong[HEAD_MAX + 50] = 0;
+    assert_eq!(response(&wrong).unwrap_err(), Error::HeadTooLarge);
+}
+
+#[test]
+fn a_target_is_bounded() {
+    for method in ["GET", "POST", "OPTIONS", "LONGMETHOD"] {
+        let of = |len: usize| {
+            let path = "a".repeat(len - 1);
+            format!("{method} /{path} HTTP/1.1\r\nA: b\r\n\r\n").into_bytes()
+        };
+        let most = of(TARGET_MAX);
+        assert_eq!(accepted(&most).target.path.len as usize, TARGET_MAX);
+        for len in TARGET_MAX - 2..most.len() {
+            assert!(request(&most[..len]).unwrap().is_none(), "{method} {len}");
+        }
+        let at = method.len() + 1 + TARGET_MAX + 1;
+        assert_found_early(&of(TARGET_MAX + 1), Error::TargetTooLong, at);
+        assert_found_early(&of(TARGET_MAX + 500), Error::TargetTooLong, at);
+        // The first of two mistakes is the one.
+        let mut wrong = of(TARGET_MAX + 500);
+        wrong[TARGET_MAX + 400] = 0;
+        assert_found_early(&wrong, Error::TargetTooLong, at);
+        wrong[TARGET_MAX - 100] = 0;
+        assert_found_early(&wrong, Error::StartLine, TARGET_MAX - 99);
+    }
+    // A method without an end has no target, but a head's bound.
+    let method = vec![b'A'; HEAD_MAX + 1];
+    assert_found_early(&method, Error::HeadTooLarge, HEAD_MAX);
+}
+
 #[test]
 fn fields_are_counted() {
     let most = with_fields(&"A: b\r\n".repeat(FIELDS_MAX));
