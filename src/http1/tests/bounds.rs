@@ -80,7 +80,7 @@ fn a_target_is_bounded() {
         wrong[TARGET_MAX - 100] = 0;
         assert_found_early(&wrong, Error::StartLine, TARGET_MAX - 99);
     }
-    // A method without an end has no target, but a head's bound.
+    // A method without an end has no target: the head is bounded all the same.
     let method = vec![b'A'; HEAD_MAX + 1];
     assert_found_early(&method, Error::HeadTooLarge, HEAD_MAX);
 }
@@ -110,15 +110,34 @@ fn fields_are_counted() {
 }
 
 #[test]
+fn trailers_are_bounded() {
+    let of = |len: usize| {
+        let value = "a".repeat(len - "A: \r\n\r\n".len());
+        format!("0\r\nA: {value}\r\n\r\n").into_bytes()
+    };
+    let most = of(TRAILERS_MAX);
+    let (body, ended) = read_body(Length::Chunked, [&most[..]]);
+    assert_eq!((body.end, ended), (Some(most.len()), Ok(())));
+    let more = of(TRAILERS_MAX + 1);
+    // Found in the whole and as soon as there is no room for the end.
+    for bytes in [&more[..], &more[..more.len() - 1]] {
+        let (_, ended) = read_body(Length::Chunked, [bytes]);
+        assert_eq!(ended, Err(Error::ChunkOverhead));
+    }
+    let (_, ended) = read_body(Length::Chunked, [&more[..more.len() - 2]]);
+    assert_eq!(ended, Err(Error::Truncated));
+}
+
+#[test]
 fn chunk_extensions_are_bounded_over_the_whole_body() {
     let bound = usize::try_from(EXTENSIONS_MAX).unwrap();
     let of = |first: usize, second: usize| {
         let (first, second) = ("a".repeat(first), "b".repeat(second));
         format!("5;{first}\r\nhello\r\n0;{second}\r\n\r\n")
     };
-    let most = of(bound - 11, 10);
+    let most = of(bound - 10, 10);
     assert_eq!(read_body(Length::Chunked, [most.as_bytes()]).1, Ok(()));
-    for more in [of(bound - 10, 10), of(bound, 0), of(0, bound)] {
+    for more in [of(bound - 9, 10), of(bound + 1, 0), of(0, bound + 1)] {
         let (_, ended) = read_body(Length::Chunked, [more.as_bytes()]);
         assert_eq!(ended, Err(Error::ChunkOverhead));
     }
