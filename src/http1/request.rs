@@ -114,7 +114,7 @@ fn target(method: &Method, target: &[u8], bytes: &[u8]) -> Result<Target, Error>
     if *method == Method::CONNECT {
         return authority_form(target, bytes);
     }
-    if target == b"*" {
+    if target == b"*" && *method == Method::OPTIONS {
         let path = Span::of(target, bytes);
         return Ok(Target {
             path,
@@ -151,9 +151,10 @@ fn target(method: &Method, target: &[u8], bytes: &[u8]) -> Result<Target, Error>
 }
 
 fn authority_form(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
-    // The port is not optional (RFC 9110 9.3.6).
-    let colon = target.iter().rposition(|it| *it == b':');
-    let has_port = colon.is_some_and(|at| at + 1 < target.len());
+    // The port is not optional (RFC 9110 9.3.6); the colons in brackets lead to none.
+    let host_end = memchr::memrchr(b']', target).map_or(0, |at| at + 1);
+    let colon = memchr::memchr(b':', &target[host_end..]);
+    let has_port = colon.is_some_and(|at| host_end + at + 1 < target.len());
     if !has_port || !is_authority(target) {
         return Err(Error::Target);
     }

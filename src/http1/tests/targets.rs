@@ -63,6 +63,9 @@ fn other_targets_are_refused() {
         ("GET", "a"),
         ("GET", "a/b"),
         ("GET", "?a"),
+        ("GET", "*"),
+        ("POST", "*"),
+        ("options", "*"),
         ("OPTIONS", "**"),
         ("OPTIONS", "*?a"),
         ("GET", "h:80"),
@@ -103,6 +106,7 @@ fn other_targets_are_refused() {
         ("CONNECT", "http://h:443/"),
         ("CONNECT", "h:443/"),
         ("CONNECT", "u@h:443"),
+        ("CONNECT", "[::1]"),
         ("CONNECT", "[::1]:"),
         ("CONNECT", "::1:443"),
     ];
