@@ -136,7 +136,7 @@ fn connect_carries_nothing() {
 #[test]
 fn a_connection_goes_on_by_version_and_options() {
     use Persistence::{Close, KeepAlive};
-    let table: [(&[u8], Persistence, Persistence); 12] = [
+    let table: [(&[u8], Persistence, Persistence); 14] = [
         (b"", KeepAlive, Close),
         (b"Connection: keep-alive\r\n", KeepAlive, KeepAlive),
         (b"Connection: Keep-Alive\r\n", KeepAlive, KeepAlive),
@@ -156,6 +156,8 @@ fn a_connection_goes_on_by_version_and_options() {
             KeepAlive,
         ),
         (b"Connection: closed\r\n", KeepAlive, Close),
+        (b"Connection: keep-alive;a\r\n", KeepAlive, Close),
+        (b"Connection: \xff, close\r\n", Close, Close),
         (b"Proxy-Connection: keep-alive\r\n", KeepAlive, Close),
     ];
     for (lines, of_1_1, of_1_0) in table {
