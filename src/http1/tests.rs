@@ -7,6 +7,7 @@ mod bodies;
 mod bounds;
 mod encoders;
 mod lengths;
+mod oracle;
 mod requests;
 mod responses;
 mod splits;
