@@ -36,12 +36,12 @@ pub const TARGET_MAX: usize = 32 << 10;
 /// The most fields of a head or trailer section (`HAProxy`'s `tune.http.maxhdr` is 101).
 pub const FIELDS_MAX: usize = 100;
 
-/// The largest trailer section, in bytes.
-pub const TRAILERS_MAX: usize = 16 << 10;
+/// The largest trailer section, in bytes; hyper refuses at 16 KiB.
+pub const TRAILERS_MAX: usize = (16 << 10) - 1;
 
-/// The most bytes of chunk extensions in one body: they are read and dropped, so a sender that
-/// sends little else only costs time.
-pub const EXTENSIONS_MAX: u64 = 16 << 10;
+/// The most bytes of chunk extensions in one body; hyper refuses at 16 KiB. They are read and
+/// dropped, so a sender that sends little else only costs time.
+pub const EXTENSIONS_MAX: u64 = (16 << 10) - 1;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

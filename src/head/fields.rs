@@ -202,9 +202,10 @@ impl<'a> Fields<'a> {
 
     /// The members of the list field `known`, over all its lines (RFC 9110 5.6.1).
     pub fn members(self, known: Known) -> impl Iterator<Item = &'a str> + use<'a> {
-        let lines = self.known(known).filter_map(|it| str::from_utf8(it).ok());
-        let members = lines.flat_map(|line| line.split(','));
-        members.map(str::trim_ascii).filter(|it| !it.is_empty())
+        // A member that is no text does not hide its neighbours.
+        let members = self.known(known).flat_map(|it| it.split(|it| *it == b','));
+        let members = members.filter_map(|it| str::from_utf8(it.trim_ascii()).ok());
+        members.filter(|it| !it.is_empty())
     }
 
     /// Whether the list field `known` has the member `token`, whatever parameters follow it.
@@ -295,7 +296,8 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
 mod tests {
     use super::*;
 
-    const MESSAGE: &[u8] = b"Connection: close, X-Hop\r\nx-a: 1\r\nX-A: 2\r\n";
+    const MESSAGE: &[u8] =
+        b"Connection: close, X-Hop\r\nx-a: 1\r\nX-A: 2\r\nTE: trailers;q=1,\xff, a\r\nte: ,b\r\n";
 
     fn table() -> FieldTable {
         let mut table = FieldTable::new();
@@ -322,8 +324,11 @@ mod tests {
             assert!(fields.lists(Known::Connection, "x-hop"));
             assert!(!fields.lists(Known::Connection, "x-a"));
             assert_eq!(fields.members(Known::Connection).count(), 2);
+            let te = fields.members(Known::Te).collect::<Vec<_>>();
+            assert_eq!(te, ["trailers;q=1", "a", "b"]);
+            assert!(fields.lists(Known::Te, "Trailers") && fields.lists(Known::Te, "b"));
             assert_eq!(fields.known(Known::Host).count(), 0);
-            assert_eq!(fields.lines().count(), 3);
+            assert_eq!(fields.lines().count(), 5);
         }
     }
 

@@ -192,7 +192,7 @@ impl Chunk {
             // A bare LF ends a line for some: it ends the message here.
             (Self::Extension { size }, byte) if byte != b'\n' => {
                 *extensions += 1;
-                if *extensions >= EXTENSIONS_MAX {
+                if *extensions > EXTENSIONS_MAX {
                     return Err(Error::ChunkOverhead);
                 }
                 Self::Extension { size }

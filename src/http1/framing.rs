@@ -111,8 +111,12 @@ fn coding(fields: Fields<'_>, is_http_11: bool) -> Result<Framing, Error> {
 /// `keep-alive`.
 pub(super) fn persistence(fields: Fields<'_>, is_http_11: bool) -> Persistence {
     let goes_on = if fields.has(Known::Connection) {
-        !fields.lists(Known::Connection, "close")
-            && (is_http_11 || fields.lists(Known::Connection, "keep-alive"))
+        // Options have no parameters (RFC 9110 7.6.1): a member is one or is none.
+        let has = |option: &str| {
+            let mut members = fields.members(Known::Connection);
+            members.any(|it| it.eq_ignore_ascii_case(option))
+        };
+        !has("close") && (is_http_11 || has("keep-alive"))
     } else {
         is_http_11
     };

@@ -47,25 +47,35 @@ pub struct Target {
 /// What is wrong with it.
 pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<RequestLine>, Error> {
     // A client that ended the last body with one CRLF too many (RFC 9112 2.2).
-    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let skipped = match bytes {
+        b"\r" => return Ok(None),
+        [b'\r', b'\n', ..] => 2,
+        _ => 0,
+    };
+    // What lies beyond the bound is not looked at: it might as well not have come yet.
     let head = &bytes[skipped..];
+    let head = &head[..head.len().min(HEAD_MAX)];
     if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(Error::StartLine);
     }
     let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    let whole = parsed.parse_with_uninit_headers(head, &mut headers)?;
-    let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
-        (whole, parsed.method, parsed.path, parsed.version)
-    else {
-        return partial(head).map(|()| None);
-    };
-    if len > HEAD_MAX {
-        return Err(Error::HeadTooLarge);
-    }
-    if path.len() > TARGET_MAX {
+    let whole = parsed.parse_with_uninit_headers(head, &mut headers);
+    if parsed
+        .method
+        .is_some_and(|it| is_target_too_long(&head[it.len()..]))
+    {
         return Err(Error::TargetTooLong);
     }
+    let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
+        (whole?, parsed.method, parsed.path, parsed.version)
+    else {
+        return if head.len() < HEAD_MAX {
+            Ok(None)
+        } else {
+            Err(Error::HeadTooLarge)
+        };
+    };
     if !ends_lines_with_crlf(&head[..len]) {
         return Err(Error::LineEnd);
     }
@@ -86,17 +96,16 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
     }))
 }
 
-/// Whether what is there of a head may still become one.
-fn partial(head: &[u8]) -> Result<(), Error> {
-    if head.len() < TARGET_MAX {
-        Ok(())
-    } else if memchr::memchr(b'\n', head).is_none() {
-        Err(Error::TargetTooLong)
-    } else if head.len() >= HEAD_MAX {
-        Err(Error::HeadTooLarge)
-    } else {
-        Ok(())
-    }
+/// Whether the target is too long in what is there of a head after the method: this is found at
+/// the same byte whether more of it has come or not.
+fn is_target_too_long(rest: &[u8]) -> bool {
+    let is_target_byte = |it: &u8| it.is_ascii_graphic() || !it.is_ascii();
+    rest.len() > TARGET_MAX
+        && rest[1..]
+            .iter()
+            .take_while(|it| is_target_byte(it))
+            .nth(TARGET_MAX)
+            .is_some()
 }
 
 /// RFC 9112 3.2: authority form for CONNECT only, asterisk form for OPTIONS only, else origin or
@@ -105,7 +114,7 @@ fn target(method: &Method, target: &[u8], bytes: &[u8]) -> Result<Target, Error>
     if *method == Method::CONNECT {
         return authority_form(target, bytes);
     }
-    if target == b"*" {
+    if target == b"*" && *method == Method::OPTIONS {
         let path = Span::of(target, bytes);
         return Ok(Target {
             path,
@@ -142,9 +151,10 @@ fn target(method: &Method, target: &[u8], bytes: &[u8]) -> Result<Target, Error>
 }
 
 fn authority_form(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
-    // The port is not optional (RFC 9110 9.3.6).
-    let colon = target.iter().rposition(|it| *it == b':');
-    let has_port = colon.is_some_and(|at| at + 1 < target.len());
+    // The port is not optional (RFC 9110 9.3.6); the colons in brackets lead to none.
+    let host_end = memchr::memrchr(b']', target).map_or(0, |at| at + 1);
+    let colon = memchr::memchr(b':', &target[host_end..]);
+    let has_port = colon.is_some_and(|at| host_end + at + 1 < target.len());
     if !has_port || !is_authority(target) {
         return Err(Error::Target);
     }

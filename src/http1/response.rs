@@ -35,27 +35,25 @@ pub fn parse_response(
     asked: &Method,
     table: &mut FieldTable,
 ) -> Result<Option<StatusLine>, Error> {
-    if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+    // What lies beyond the bound is not looked at: it might as well not have come yet.
+    let head = &bytes[..bytes.len().min(HEAD_MAX)];
+    if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(Error::StartLine);
     }
     let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let whole = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers)?;
+    let whole = config.parse_response_with_uninit_headers(&mut parsed, head, &mut headers)?;
     let (httparse::Status::Complete(len), Some(code), Some(version)) =
         (whole, parsed.code, parsed.version)
     else {
-        let fits = bytes.len() < HEAD_MAX;
-        return if fits {
+        return if head.len() < HEAD_MAX {
             Ok(None)
         } else {
             Err(Error::HeadTooLarge)
         };
     };
-    if len > HEAD_MAX {
-        return Err(Error::HeadTooLarge);
-    }
-    if !ends_lines_with_crlf(&bytes[..len]) {
+    if !ends_lines_with_crlf(&head[..len]) {
         return Err(Error::LineEnd);
     }
     for field in parsed.headers.iter() {

@@ -1,0 +1,215 @@
+//! What messages are made of, in the corpus.
+
+/// Words of one kind: mostly the right ones are taken.
+pub(super) struct Words {
+    pub(super) right: &'static [&'static str],
+    pub(super) odd: &'static [&'static str],
+}
+
+/// What follows every message, so that where it ended is seen.
+pub(super) const SECOND_REQUEST: &[u8] = b"GET /second?a HTTP/1.1\r\nHost: second\r\n\r\n";
+pub(super) const SECOND_RESPONSE: &[u8] = b"HTTP/1.1 203 Second\r\nContent-Length: 6\r\n\r\nsecond";
+
+pub(super) const METHODS: [&str; 9] = [
+    "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "M-SEARCH", "get",
+];
+
+pub(super) const TARGETS: Words = Words {
+    right: &[
+        "/",
+        "/",
+        "/",
+        "/a/b?c=d",
+        "/a?",
+        "/?a?b",
+        "//a",
+        "/%00%2F",
+        "/a;b=c",
+        "/\"{}|\\^[]",
+        "/\u{e9}?\u{e9}`{}|",
+        "*",
+        "http://h",
+        "http://h/",
+        "http://h:80/a?b",
+        "HTTPS://h?b",
+        "http://[::1]:80/",
+        "http://h:/",
+        "http://a-b.c_d~!$&'()*+,;=/",
+        "h:443",
+        "[::1]:443",
+    ],
+    odd: &[
+        "[::1]",
+        "http://u@h/",
+        "h",
+        "/a#b",
+        "/a`b",
+        "http://h/a#b",
+        "http://h:99999/",
+        "ftp://h/",
+        "h:",
+    ],
+};
+
+pub(super) const VERSIONS: [&str; 5] = ["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0"];
+
+pub(super) const STATUSES: Words = Words {
+    right: &[
+        "200 OK",
+        "200 OK",
+        "200 OK",
+        "200 ",
+        "200",
+        "404 Not Found",
+        "299 a  b\t",
+        "500 caf\u{e9}",
+        "204 No Content",
+        "304 Not Modified",
+        "101 Switching Protocols",
+        "100 Continue",
+        "103 Early Hints",
+        "199 ",
+        "205 Reset",
+        "301 Moved",
+        "999 x",
+        "100",
+    ],
+    odd: &["099 x", "1000 x"],
+};
+
+pub(super) const FIELDS: Words = Words {
+    right: &[
+        "Host: h",
+        "host:h:80",
+        "A: b",
+        "a:c",
+        "A:",
+        "A: \t b \t",
+        "X: \u{e9}",
+        "!#$%&'*+-.^_`|~9: x",
+        "Connection: close",
+        "Connection: keep-alive",
+        "connection: Keep-Alive, x",
+        "Connection: x,close",
+        "Connection: keep-alive;a",
+        "Connection: keep-alive\r\nConnection: close",
+        "Upgrade: h2c",
+        "Expect: 100-continue",
+        "TE: trailers",
+        "Trailer: A",
+    ],
+    odd: &["A : b", "A: b\r\n c", "A", ": b", "A: b\nB: c", "A: \0"],
+};
+
+pub(super) const FRAMINGS: [&str; 40] = [
+    "Content-Length: 5",
+    "content-length:5",
+    "Content-Length: 005",
+    "Content-Length: 0",
+    "Content-Length: +5",
+    "Content-Length: -5",
+    "Content-Length: 0x5",
+    "Content-Length: 5, 5",
+    "Content-Length: 5,6",
+    "Content-Length: 5 5",
+    "Content-Length:",
+    "Content-Length: 5\r\nContent-Length: 5",
+    "Content-Length: 5\r\nContent-Length: 6",
+    "Content-Length: 18446744073709551615",
+    "Content-Length: 18446744073709551621",
+    "Content-Length: 9223372036854775807",
+    "Content-Length : 5",
+    "Content-Length: 5\0",
+    "Content-Length: \t5 ",
+    "Content-Length: 4",
+    "Transfer-Encoding: chunked",
+    "transfer-encoding:CHUNKED",
+    "Transfer-Encoding: xchunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: chunked, chunked",
+    "Transfer-Encoding: chunked, identity",
+    "Transfer-Encoding: identity",
+    "Transfer-Encoding: gzip",
+    "Transfer-Encoding:\tchunked ",
+    "Transfer-Encoding: \"chunked\"",
+    "Transfer-Encoding:",
+    "Transfer-Encoding: chunked;q=1",
+    "Transfer-Encoding: ,chunked",
+    "Transfer-Encoding : chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chun\u{b}ked",
+    "Transfer-Encoding:\r\n chunked",
+];
+
+pub(super) const EXTENSIONS: Words = Words {
+    right: &[
+        "",
+        "",
+        "",
+        "",
+        ";a",
+        ";a=b",
+        "; a = \"b; c\"",
+        ";",
+        ";\0\u{e9}",
+    ],
+    odd: &[" ;a", " ", "\t", ";a\n", ";a\rb", ";\r", "\n"],
+};
+
+pub(super) const TRAILERS: Words = Words {
+    right: &[
+        "A: b",
+        "a:",
+        "X-Sum: \u{e9}",
+        "Content-Length: 3",
+        "Host: other",
+    ],
+    odd: &["A : b", " A: b", "A", "A: b\n", "A: b\r\n c"],
+};
+
+/// What changes how a message reads, and where it ends.
+pub(super) const TOKENS: [&[u8]; 40] = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n\n",
+    b"\0",
+    b"\t",
+    b" ",
+    b"\x0b",
+    b"\x0c",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b":",
+    b" :",
+    b",",
+    b";",
+    b"=",
+    b"\"",
+    b"+",
+    b"-",
+    b"_",
+    b"0",
+    b"00",
+    b"0x",
+    b"5",
+    b"f",
+    b"/",
+    b"?",
+    b"#",
+    b"@",
+    b"[",
+    b"]",
+    b"%",
+    b"*",
+    b"http://x",
+    b"\r\nContent-Length: 3",
+    b"\r\nTransfer-Encoding: chunked",
+    b"0\r\n\r\n",
+    b"\r\n ",
+];
