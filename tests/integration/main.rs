@@ -36,6 +36,7 @@ mod bodies;
 mod cli;
 mod demo;
 mod drain;
+mod http1;
 mod http2;
 mod ketama_nginx;
 mod keys;

@@ -4,6 +4,6 @@ mod client;
 mod keyway;
 mod node;
 
-pub use client::{Client, Reply};
+pub use client::{Client, Reply, find};
 pub use keyway::{Keyway, topology, until};
 pub use node::{Node, Request, Then};
