@@ -31,11 +31,18 @@ pub struct Stream(Rc<Shared>);
 struct Shared {
     socket: RefCell<Socket>,
     peer: Option<IpAddr>,
-    /// How long the peer may take nothing of what is written; zero for ever.
-    write_timeout: Cell<Duration>,
-    /// When the peer must have taken something; none while it does.
-    stalled: Cell<Option<Instant>>,
-    alarm: RefCell<Alarm>,
+    /// How long the peer may take nothing of what is written, in milliseconds; zero for ever.
+    write_timeout_ms: Cell<u32>,
+    /// Runs while the peer takes nothing; boxed, for most always take.
+    stalled: RefCell<Option<Box<Stall>>>,
+}
+
+/// A peer that takes nothing.
+#[derive(Debug)]
+struct Stall {
+    /// When it must have taken something.
+    deadline: Instant,
+    alarm: Alarm,
 }
 
 #[derive(Debug)]
@@ -167,7 +174,8 @@ impl Stream {
 
     /// Lets a write fail when the peer takes nothing for `timeout`.
     pub fn set_write_timeout(&self, timeout: Duration) {
-        self.0.write_timeout.set(timeout);
+        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        self.0.write_timeout_ms.set(millis);
     }
 
     /// Ready when there may be something to read, the end included.
@@ -212,19 +220,17 @@ impl Stream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let timeout = self.0.write_timeout.get();
+        let timeout = Duration::from_millis(self.0.write_timeout_ms.get().into());
+        let mut stalled = self.0.stalled.borrow_mut();
         if written.is_ready() {
-            if self.0.stalled.take().is_some() {
-                self.0.alarm.borrow_mut().rest();
-            }
+            *stalled = None;
         } else if !timeout.is_zero() {
-            let deadline = self
-                .0
-                .stalled
-                .get()
-                .unwrap_or_else(|| clock::now() + timeout);
-            self.0.stalled.set(Some(deadline));
-            ready!(self.0.alarm.borrow_mut().poll_until(cx, deadline));
+            let Stall { deadline, alarm } = &mut **stalled.get_or_insert_with(|| {
+                let deadline = clock::now() + timeout;
+                let alarm = Alarm::default();
+                Box::new(Stall { deadline, alarm })
+            });
+            ready!(alarm.poll_until(cx, *deadline));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         written
@@ -234,9 +240,8 @@ impl Stream {
         Self(Rc::new(Shared {
             socket: RefCell::new(socket),
             peer,
-            write_timeout: Cell::new(Duration::ZERO),
-            stalled: Cell::new(None),
-            alarm: RefCell::default(),
+            write_timeout_ms: Cell::new(0),
+            stalled: RefCell::default(),
         }))
     }
 

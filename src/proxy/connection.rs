@@ -21,9 +21,27 @@ mod parking;
 mod worker;
 
 pub(super) use parking::Parking;
-pub(super) use worker::Workers;
 
 use parking::Spot;
+use worker::{Worker, Workers};
+
+/// A thread's workers, by what they serve.
+#[derive(Debug)]
+pub(super) struct Staff {
+    /// Connections that speak HTTP/1.1, as long as they are busy.
+    http1: Workers<Rc<Connection>, Next>,
+    /// HTTP/2 streams.
+    http2: Workers<http2::Stream, http2::Answer>,
+}
+
+impl Default for Staff {
+    fn default() -> Self {
+        Self {
+            http1: Workers::new(|| Worker::new(http1::serve)),
+            http2: Workers::new(|| Worker::new(http2::respond)),
+        }
+    }
+}
 
 /// A client's connection while it is served.
 #[derive(Debug)]
@@ -31,14 +49,13 @@ pub(super) struct Connection {
     pub(super) thread: Rc<Context>,
     pub(super) stream: Stream,
     pub(super) listener: Rc<str>,
-    pub(super) client: Option<IpAddr>,
     spot: Spot,
     /// What was read and is not used yet.
     wire: RefCell<Wire>,
     /// The body of the HTTP/1.1 request that is served.
     decoder: Cell<Decoder>,
-    /// What HTTP/1.1 has not written yet.
-    outbox: RefCell<Outbox>,
+    /// 1xx responses on their way to an HTTP/1.1 client; boxed, for few ever have any.
+    interims: RefCell<Option<Box<Outbox>>>,
     /// What the client of this HTTP/1.1 request waits for.
     awaits: Cell<Awaits>,
 }
@@ -66,14 +83,10 @@ enum Next {
 }
 
 /// Serves a connection to its end, or to the end of the drain.
-pub(super) async fn serve(connection: Connection) {
-    let connection = Rc::new(connection);
+pub(super) async fn serve(connection: Rc<Connection>) {
     while poll_fn(|cx| connection.poll_wanted(cx)).await {
-        let workers = &connection.thread.workers;
-        let mut worker = workers.take();
-        let next = worker.serve(Rc::clone(&connection)).await;
-        workers.give_back(worker);
-        match next {
+        let workers = &connection.thread.workers.http1;
+        match workers.serve(Rc::clone(&connection)).await {
             Next::Idle => {}
             Next::Close => return,
             // Boxed: most connections never are one, and idle ones should be small.
@@ -87,18 +100,21 @@ pub(super) async fn serve(connection: Connection) {
 impl Connection {
     pub(super) fn new(thread: Rc<Context>, stream: Stream, listener: Rc<str>) -> Self {
         thread.fleet.connections.of(thread.index).open.add(1);
-        let client = stream.peer_ip();
         Self {
             wire: RefCell::new(Wire::new(stream.clone())),
             thread,
             stream,
             listener,
-            client,
             spot: Spot::default(),
             decoder: Cell::new(Decoder::ended()),
-            outbox: RefCell::default(),
+            interims: RefCell::default(),
             awaits: Cell::default(),
         }
+    }
+
+    /// The client's address; `None` on a Unix socket.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.stream.peer_ip()
     }
 
     /// Ready when there is something to read, or, with `false`, when nobody waits for it any more.

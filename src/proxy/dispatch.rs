@@ -100,7 +100,7 @@ async fn route(
     if connection.thread.drain.phase() == Phase::Over {
         return Err(Reason::Draining.into());
     }
-    let head = received.view(connection.client, &connection.listener);
+    let head = received.view(connection.client(), &connection.listener);
     let (route, captures) = view.state.table.find(&head).ok_or(Reason::NoRoute)?;
     outcome.takes(route);
     let entry = &view.state.routes[route];
@@ -224,6 +224,6 @@ fn line(received: &Received, connection: &Connection) -> Line {
         target: received.target(),
         version: received.version(),
         authority,
-        client: connection.client,
+        client: connection.client(),
     }
 }

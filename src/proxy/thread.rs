@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::access_log::RequestLog;
 use super::body::RequestBody;
-use super::connection::{self, Parking, Workers};
+use super::connection::{self, Connection, Parking, Staff};
 use super::fields::Pseudonym;
 use crate::cluster::{SharedState, State};
 use crate::drain::{DrainWatch, Phase};
@@ -94,7 +94,7 @@ pub(super) struct Context {
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
     pub(super) parking: Parking,
-    pub(super) workers: Workers,
+    pub(super) workers: Staff,
     started: Instant,
     random: Cell<u64>,
     /// The time of the last sweep, as Date has it.
@@ -180,7 +180,7 @@ impl DataThread {
             started,
             random: Cell::new(seed(self.index)),
             parking: Parking::default(),
-            workers: Workers::default(),
+            workers: Staff::default(),
             date: RefCell::new(http_date()),
         });
         let mut tasks = JoinSet::new();
@@ -293,9 +293,9 @@ impl Context {
     }
 
     /// Counts a connection as served here, until [`connection_ended`](Self::connection_ended).
-    fn connection(self: &Rc<Self>, stream: Stream, listener: usize) -> connection::Connection {
+    fn connection(self: &Rc<Self>, stream: Stream, listener: usize) -> Rc<Connection> {
         let listener = Rc::clone(&self.listeners[listener]);
-        connection::Connection::new(Rc::clone(self), stream, listener)
+        Rc::new(Connection::new(Rc::clone(self), stream, listener))
     }
 
     pub(super) fn connection_ended(&self) {

@@ -17,7 +17,7 @@ use super::{Awaits, Connection, Next};
 use crate::drain::Phase;
 use crate::head::{Fields, Known};
 use crate::http1::{self, Decoder, PREFACE, Persistence};
-use crate::net::{Alarm, RequestBytes, WireError, clock};
+use crate::net::{Alarm, Outbox, RequestBytes, WireError, clock};
 use crate::proxy::answer::Refusal;
 use crate::proxy::body::{Broke, ClientBody, Transmit};
 use crate::proxy::dispatch;
@@ -47,7 +47,8 @@ enum Begun {
 }
 
 /// Serves the requests that are there, up to where the next one has not begun.
-pub(super) async fn serve(connection: &Rc<Connection>) -> Next {
+pub(super) async fn serve(connection: Rc<Connection>) -> Next {
+    let connection = &connection;
     loop {
         let (reply, asked) = match poll_fn(|cx| connection.poll_request(cx)).await {
             Begun::Next(next) => {
@@ -161,7 +162,9 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
         Persistence::KeepAlive if skipped && !drains => Persistence::KeepAlive,
         Persistence::KeepAlive | Persistence::Close => Persistence::Close,
     };
-    let mut outbox = connection.outbox.take();
+    // What is left of 1xx responses goes first.
+    let interims = connection.interims.take();
+    let mut outbox = interims.map_or_else(Outbox::default, |it| *it);
     let (framing, persistence) = {
         let date = connection.thread.date();
         let client = Client {
@@ -193,7 +196,7 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
     match sent.await {
         Ok(()) => {}
         Err(Broke::Body(error)) => {
-            debug!(%error, client = ?connection.client, "a response broke");
+            debug!(%error, client = ?connection.client(), "a response broke");
             if until_close {
                 // HTTP/1.0 would take the end of the connection for the end of the body.
                 connection.stream.reset_on_close();
@@ -201,7 +204,7 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
             return Err(Cut);
         }
         Err(Broke::Io(error)) => {
-            debug!(%error, client = ?connection.client, "a client left before its answer's end");
+            debug!(%error, client = ?connection.client(), "a client left before its answer's end");
             if let Some(body) = &transmit.body {
                 body.outcome().abandoned();
             }
@@ -327,7 +330,8 @@ impl Connection {
     /// Tells a client that waits for it to send its body.
     pub(in crate::proxy) fn says_continue(&self) {
         if self.expects_continue() {
-            let mut outbox = self.outbox.borrow_mut();
+            let mut interims = self.interims.borrow_mut();
+            let outbox = interims.get_or_insert_default();
             outbox
                 .buffer()
                 .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -355,7 +359,8 @@ impl Connection {
             pseudonym: &self.thread.pseudonym,
             date: &date,
         };
-        let mut outbox = self.outbox.borrow_mut();
+        let mut interims = self.interims.borrow_mut();
+        let outbox = interims.get_or_insert_default();
         if !outbox.is_full() {
             interim(outbox.buffer(), reply, client);
         }
@@ -376,8 +381,7 @@ impl Connection {
     }
 
     fn flush_interims(&self, cx: &mut Context<'_>) {
-        let mut outbox = self.outbox.borrow_mut();
-        if !outbox.is_empty() {
+        if let Some(outbox) = &mut *self.interims.borrow_mut() {
             // What is left goes out with the response; a broken connection breaks there too.
             let _best_effort = outbox.poll_flush(cx, &self.stream);
         }

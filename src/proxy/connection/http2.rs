@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::Connection;
 use crate::drain::Phase;
-use crate::net::Stream;
+use crate::net;
 use crate::proxy::body::{BodyError, ClientBody, ResponseBody};
 use crate::proxy::dispatch;
 use crate::proxy::reply::Reply;
@@ -49,7 +49,12 @@ pub(super) async fn serve(connection: Rc<Connection>) {
     let mut drain = connection.thread.drain.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(respond(&connection, request).await) }
+        // hyper moves this future to where it spawns it, so that it had better be small.
+        async move {
+            let workers = &connection.thread.workers.http2;
+            let stream = (Rc::clone(&connection), request);
+            Ok::<_, Infallible>(workers.serve(stream).await)
+        }
     });
     let io = TokioIo::new(Begun::of(&connection));
     let mut served = pin!(builder().serve_connection(io, service));
@@ -64,7 +69,7 @@ pub(super) async fn serve(connection: Rc<Connection>) {
         }
     };
     if let Err(error) = ended {
-        debug!(%error, client = ?connection.client, "a client's connection broke");
+        debug!(%error, client = ?connection.client(), "a client's connection broke");
     }
 }
 
@@ -81,10 +86,17 @@ fn builder() -> Builder<LocalExecutor> {
     builder
 }
 
-async fn respond(connection: &Rc<Connection>, request: Request<Incoming>) -> Response<Copied> {
+/// A request that is to be answered.
+pub(super) type Stream = (Rc<Connection>, Request<Incoming>);
+
+/// Its answer.
+pub(super) type Answer = Response<Copied>;
+
+/// Answers one request.
+pub(super) async fn respond((connection, request): Stream) -> Answer {
     let (parts, incoming) = request.into_parts();
     let body = ClientBody::Http2(incoming);
-    let Reply { head, body } = dispatch::serve(connection, Received::http2(parts), body).await;
+    let Reply { head, body } = dispatch::serve(&connection, Received::http2(parts), body).await;
     // hyper sends it when it likes.
     body.outcome().waits();
     let head = rewrite::http2::response(head, &connection.thread.pseudonym);
@@ -93,7 +105,7 @@ async fn respond(connection: &Rc<Connection>, request: Request<Incoming>) -> Res
 
 /// A response's body whose small pieces are copied.
 #[derive(Debug)]
-struct Copied(ResponseBody);
+pub(super) struct Copied(ResponseBody);
 
 impl Body for Copied {
     type Data = Bytes;
@@ -124,7 +136,7 @@ impl Body for Copied {
 #[derive(Debug)]
 struct Begun {
     read: Bytes,
-    stream: Stream,
+    stream: net::Stream,
 }
 
 impl Begun {

@@ -8,25 +8,25 @@ use slab::Slab;
 
 /// How long a connection may wait for a request's head to be there, in sweeps of a second (nginx's
 /// `keepalive_timeout` is 75 s): idle time and slow heads are one.
-const WAIT_MAX: u64 = 75;
+const WAIT_MAX: u32 = 75;
 
 /// The waiting connections of a thread.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Parking {
     waiting: RefCell<Slab<Waiting>>,
     /// Sweeps so far.
-    now: Cell<u64>,
+    now: Cell<u32>,
 }
 
 /// A connection's place among them; it has none until it first waits.
 #[derive(Debug, Default)]
-pub(super) struct Spot(Cell<Option<usize>>);
+pub(super) struct Spot(Cell<Option<u32>>);
 
 #[derive(Debug)]
 struct Waiting {
     waker: Waker,
     /// The sweep at which it has waited too long; `None` while it is served.
-    until: Option<u64>,
+    until: Option<u32>,
 }
 
 impl Parking {
@@ -35,32 +35,35 @@ impl Parking {
         let mut waiting = self.waiting.borrow_mut();
         let until = Some(self.now.get() + WAIT_MAX);
         if let Some(place) = spot.0.get() {
-            let place = &mut waiting[place];
+            let place = &mut waiting[place as usize];
             place.until = place.until.or(until);
             place.waker.clone_from(waker);
         } else {
             let waker = waker.clone();
-            spot.0.set(Some(waiting.insert(Waiting { waker, until })));
+            let place = waiting.insert(Waiting { waker, until });
+            // There are fewer connections than file descriptors, of which there are fewer than 2^31.
+            spot.0.set(u32::try_from(place).ok());
         }
     }
 
     /// The connection has what it waited for.
     pub(super) fn leave(&self, spot: &Spot) {
         if let Some(place) = spot.0.get() {
-            self.waiting.borrow_mut()[place].until = None;
+            self.waiting.borrow_mut()[place as usize].until = None;
         }
     }
 
     /// The connection is gone.
     pub(super) fn remove(&self, spot: &Spot) {
         if let Some(place) = spot.0.take() {
-            self.waiting.borrow_mut().remove(place);
+            self.waiting.borrow_mut().remove(place as usize);
         }
     }
 
     /// Whether the connection has waited too long.
     pub(super) fn is_over(&self, spot: &Spot) -> bool {
-        let until = spot.0.get().and_then(|it| self.waiting.borrow()[it].until);
+        let place = spot.0.get();
+        let until = place.and_then(|it| self.waiting.borrow()[it as usize].until);
         until.is_some_and(|until| until <= self.now.get())
     }
 

@@ -1,8 +1,8 @@
-//! What serves requests: a future that outlives them, lent to one connection after the other.
+//! What serves requests: a future that outlives them, lent to one after the other.
 //!
 //! The future of a request is a few KiB. As part of each connection's future it would be held by
-//! idle ones too; boxed for each request it would be an allocation. So a thread has as many as it
-//! has requests at once, and uses them again.
+//! idle ones too; boxed for each request or HTTP/2 stream it would be allocated, and copied there,
+//! each time. So a thread has as many as it has requests at once, and uses them again.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -12,72 +12,109 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Connection, Next, http1};
-
-/// Workers that a thread keeps; more are given back to the allocator.
+/// Workers of a kind that a thread keeps; more are given back to the allocator.
 const SPARES: usize = 256;
 
-/// A thread's workers that have nothing to do.
-#[derive(Debug, Default)]
-pub(in crate::proxy) struct Workers(RefCell<Vec<Worker>>);
+/// A thread's workers of one kind that have nothing to do.
+pub(in crate::proxy) struct Workers<W, D> {
+    idle: RefCell<Vec<Worker<W, D>>>,
+    hire: fn() -> Worker<W, D>,
+}
 
-/// A future that serves connections, one at a time.
-pub(super) struct Worker {
+/// A future that does one piece of work `W` after the other, each leading to a `D`.
+pub(in crate::proxy) struct Worker<W, D> {
     future: Pin<Box<dyn Future<Output = Infallible>>>,
-    desk: Rc<Desk>,
+    desk: Rc<Desk<W, D>>,
 }
 
 /// Where a worker finds its work, and leaves what came of it.
-#[derive(Default)]
-struct Desk {
-    work: Cell<Option<Rc<Connection>>>,
-    done: Cell<Option<Next>>,
+struct Desk<W, D> {
+    work: Cell<Option<W>>,
+    done: Cell<Option<D>>,
 }
 
-impl Workers {
-    pub(super) fn take(&self) -> Worker {
-        let spare = self.0.borrow_mut().pop();
-        spare.unwrap_or_else(Worker::new)
+impl<W, D> Workers<W, D> {
+    /// None yet; `hire` makes one.
+    pub(super) fn new(hire: fn() -> Worker<W, D>) -> Self {
+        let idle = RefCell::default();
+        Self { idle, hire }
     }
 
-    pub(super) fn give_back(&self, worker: Worker) {
-        let mut spare = self.0.borrow_mut();
-        if spare.len() < SPARES {
-            spare.push(worker);
+    /// Has `work` done. Dropped before it is, the worker is dropped with all that it was about.
+    pub(super) async fn serve(&self, work: W) -> D {
+        let idle = self.idle.borrow_mut().pop();
+        let mut worker = idle.unwrap_or_else(self.hire);
+        worker.desk.work.set(Some(work));
+        let done = poll_fn(|cx| {
+            let Poll::Pending = worker.future.as_mut().poll(cx);
+            worker.desk.done.take().map_or(Poll::Pending, Poll::Ready)
+        });
+        let done = done.await;
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < SPARES {
+            idle.push(worker);
         }
+        done
     }
 }
 
-impl Worker {
-    fn new() -> Self {
-        let desk = Rc::new(Desk::default());
-        let future = Box::pin(work(Rc::clone(&desk)));
+impl<W: 'static, D: 'static> Worker<W, D> {
+    /// One that does its work by `serve`.
+    pub(super) fn new<F: Future<Output = D> + 'static>(serve: fn(W) -> F) -> Self {
+        let (work, done) = (Cell::new(None), Cell::new(None));
+        let desk = Rc::new(Desk { work, done });
+        let future = Box::pin(run(Rc::clone(&desk), serve));
         Self { future, desk }
     }
-
-    /// Serves what `connection` has to be served. Dropped before it is ready, the worker must be
-    /// dropped too.
-    pub(super) async fn serve(&mut self, connection: Rc<Connection>) -> Next {
-        self.desk.work.set(Some(connection));
-        poll_fn(|cx| {
-            let Poll::Pending = self.future.as_mut().poll(cx);
-            self.desk.done.take().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
-    }
 }
 
-async fn work(desk: Rc<Desk>) -> Infallible {
+async fn run<W, D, F: Future<Output = D>>(desk: Rc<Desk<W, D>>, serve: fn(W) -> F) -> Infallible {
     loop {
-        let connection = poll_fn(|_cx| desk.work.take().map_or(Poll::Pending, Poll::Ready)).await;
-        let next = http1::serve(&connection).await;
-        drop(connection);
-        desk.done.set(Some(next));
+        let work = poll_fn(|_cx| desk.work.take().map_or(Poll::Pending, Poll::Ready)).await;
+        let done = serve(work).await;
+        desk.done.set(Some(done));
     }
 }
 
-impl fmt::Debug for Worker {
+impl<W, D> fmt::Debug for Workers<W, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
+        let idle = self.idle.borrow().len();
+        f.debug_struct("Workers")
+            .field("idle", &idle)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doublers() -> Workers<u32, u32> {
+        Workers::new(|| {
+            Worker::new(|work| async move {
+                tokio::task::yield_now().await;
+                work * 2
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn one_worker_serves_again_and_again() {
+        let workers = doublers();
+        for work in 0..3 {
+            assert_eq!(workers.serve(work).await, work * 2);
+            assert_eq!(workers.idle.borrow().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_left_at_its_work_is_not_lent_again() {
+        let workers = doublers();
+        let mut left = Box::pin(workers.serve(1));
+        let begun = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx))).await;
+        assert!(begun.is_pending());
+        drop(left);
+        assert!(workers.idle.borrow().is_empty());
+        assert_eq!(workers.serve(2).await, 4);
     }
 }
