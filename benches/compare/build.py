@@ -17,7 +17,7 @@ class BuildError(Exception):
 def build_tools(folder: Path) -> dict[str, Path]:
     """Compiles the tools; returns them by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    built = {name: folder / name for name in TOOLS}
+    built = {name: folder.resolve() / name for name in TOOLS}
     for name, binary in built.items():
         source = HERE / "tools" / f"{name}.c"
         _run(["cc", "-O2", "-Wall", "-Wextra", "-o", str(binary), str(source)])
@@ -31,8 +31,10 @@ def build_keyway() -> Path:
     _run(["cargo", "build", "--release", "--locked", "--bin", "keyway"])
     metadata = subprocess.run(
         ["cargo", "metadata", "--no-deps", "--format-version=1"],
-        cwd=REPOSITORY, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
     return Path(json.loads(metadata.stdout)["target_directory"]) / "release" / "keyway"
 
 

@@ -1,4 +1,4 @@
-"""One measured burst of load on a running proxy, of each kind. Each returns its measures by name."""
+"""One measured burst of load on a running proxy, of each kind; each returns measures by name."""
 
 import re
 import time
@@ -19,8 +19,8 @@ WARM_UP = Load(requests=2000)
 
 
 def cpu(stage: Stage, proxy: Proxy, load: Load) -> Measures:
-    """CPU time a request; in the open loop latencies and context switches too. The opening and closing
-    of kept connections is left out."""
+    """CPU time and context switches a request, and the open loop's latencies. The opening and
+    closing of kept connections is left out."""
     return _burst(stage, proxy, load)
 
 

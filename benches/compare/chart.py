@@ -9,11 +9,12 @@ from scenarios import MEASURES
 WIDTH = 860
 LABELS = 330
 MARGIN = 24
-BAR, GAP, HEADING = 14, 8, 34
+TOP, BAR, GAP, HEADING = 70, 14, 8, 34
 # A bar that would be longer is cut there; its figure says how long it is.
 RATIO_MAX = 2.5
-TEXT, FAINT, LINE = "#768390", "#8b949e", "#8b949e"
+TEXT, LINE = "#768390", "#8b949e"
 CHEAPER, DEARER, TARGET = "#2f9e8f", "#d0803a", "#9a6dd7"
+TITLE = "Cost as a ratio, less is better; of CPU time a request where not said otherwise"
 STYLE = f"""
     text {{ font: 12px system-ui, sans-serif; fill: {TEXT} }}
     .heading {{ font-weight: 600 }}
@@ -25,7 +26,7 @@ def draw(rows: list[Row]) -> str:
     """The chart of the rows, grouped by scenario in their order."""
     scale = _Scale(min(max([1.25, *(row.upper for row in rows)]) * 1.05, RATIO_MAX))
     parts: list[str] = []
-    y, scenario = 54, None
+    y, scenario = TOP, None
     for row in rows:
         if row.scenario.name != scenario:
             scenario = row.scenario.name
@@ -36,15 +37,17 @@ def draw(rows: list[Row]) -> str:
         y += BAR + GAP
     height = y + MARGIN
     frame = [*_legend(), *_axis(scale, height - MARGIN)]
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
-        ' aria-label="Ratios of what keyway costs to what its peers cost">',
-        f"<style>{STYLE}</style>",
-        *frame,
-        *parts,
-        "</svg>",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+            ' aria-label="Ratios of what keyway costs to what its peers cost">',
+            f"<style>{STYLE}</style>",
+            *frame,
+            *parts,
+            "</svg>",
+            "",
+        ]
+    )
 
 
 class _Scale:
@@ -89,14 +92,14 @@ def _axis(scale: _Scale, bottom: float) -> list[str]:
         is_parity = ratio == 1
         x = scale(ratio)
         dash = "" if is_parity else ' stroke-dasharray="2 4" stroke-opacity="0.6"'
-        parts.append(_line(x, 60, x, bottom, LINE, 1.5 if is_parity else 1, dash))
-        parts.append(_text(x, 52, f"{ratio:g}", "number", "middle"))
+        parts.append(_line(x, TOP + 6, x, bottom, LINE, 1.5 if is_parity else 1, dash))
+        parts.append(_text(x, TOP - 2, f"{ratio:g}", "number", "middle"))
     return parts
 
 
 def _legend() -> list[str]:
     entries = [("cheaper than the peer", CHEAPER), ("dearer", DEARER), ("target", TARGET)]
-    parts = [_text(MARGIN, 22, "Cost as a ratio; less is better. CPU time a request where not said otherwise.", "heading")]
+    parts = [_text(MARGIN, 22, TITLE, "heading")]
     x = MARGIN
     for name, colour in entries:
         parts.append(f'<rect x="{x}" y="34" width="10" height="10" rx="2" fill="{colour}"/>')
@@ -106,11 +109,12 @@ def _legend() -> list[str]:
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}" text-anchor="{anchor}">{escape(text)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} class="{style}">{escape(text)}</text>'
 
 
 def _line(
-    x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.2, more: str = ""
+    x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.5, more: str = ""
 ) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"'

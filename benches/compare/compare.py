@@ -32,8 +32,8 @@ VERSION_COMMANDS = {
 
 def main() -> int:
     options = _options()
-    # As Ctrl-C: every `with` is left in order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         return _compare(options)
     except (BuildError, ProcessError) as error:
@@ -44,11 +44,18 @@ def main() -> int:
         return 130
 
 
+def _interrupt(*_: object) -> None:
+    """Leaves every `with` in order, and a second signal does not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compares keyway with its peers on this machine; README.md tells how to read it.",
+        description="Compares keyway with its peers here; README.md tells how to read it.",
         epilog="scenarios:\n"
         + "\n".join(f"  {each.name:<15} {each.title}" for each in SCENARIOS)
         + "\n\npeers: "
@@ -59,17 +66,31 @@ def _options() -> argparse.Namespace:
     add("--peers", metavar="A,B", help="only these peers")
     add("--rounds", metavar="N", type=_positive, default=16, help="rounds (default: %(default)s)")
     add("--requests", metavar="N", type=_positive, help="requests a burst (default: by scenario)")
-    add("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of short bursts, to try it out")
+    add(
+        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of short bursts, to try it out"
+    )
     add("--keyway", metavar="PATH", type=_program, help="a built keyway (default: build this one)")
     add("--envoy", metavar="PATH", type=_program, help="an Envoy, which then takes part")
     add("--pingora", metavar="PATH", type=_program, help="a Pingora proxy, which then takes part")
-    add("--out", metavar="DIR", type=Path, default=REPOSITORY / "target" / "compare",
-        help="where results.jsonl, table.md and chart.svg go (default: target/compare)")  # fmt: skip
+    add(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=REPOSITORY / "target" / "compare",
+        help="where results.jsonl, table.md and chart.svg go (default: target/compare)",
+    )
     add("--svg", metavar="FILE", type=Path, help="where the chart goes (default: DIR/chart.svg)")
-    add("--base-port", metavar="N", type=_positive, default=18000,
-        help="the first of about 20 loopback ports (default: %(default)s)")  # fmt: skip
+    add(
+        "--base-port",
+        metavar="N",
+        type=_positive,
+        default=18000,
+        help="the first of about 20 loopback ports (default: %(default)s)",
+    )
     options = parser.parse_args()
-    options.scenario = _chosen(parser, "scenario", options.scenario, [each.name for each in SCENARIOS])
+    options.scenario = _chosen(
+        parser, "scenario", options.scenario, [each.name for each in SCENARIOS]
+    )
     options.peers = _chosen(parser, "peer", options.peers, list(COMMANDS))
     if options.quick:
         options.rounds = min(options.rounds, QUICK_ROUNDS)
@@ -77,9 +98,9 @@ def _options() -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) <= 0:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return int(text)
 
 
 def _program(text: str) -> Path:
@@ -121,18 +142,24 @@ def _compare(options: argparse.Namespace) -> int:
 
         results.write(json.dumps(_circumstances(options, keyway)) + "\n")
         for scenario in scenarios:
-            began = time.monotonic()
-            print(f"{scenario.name}: {scenario.title}", end="", flush=True)
+            print(f"{scenario.name}: {scenario.title}", flush=True)
             with Workspace() as workspace:
                 stage = Stage(
-                    workspace, tools, cores=cores, proxy_cores=scenario.proxy_cores,
-                    base_port=options.base_port, files_max=files_max,
-                )  # fmt: skip
+                    workspace,
+                    tools,
+                    cores=cores,
+                    proxy_cores=scenario.proxy_cores,
+                    base_port=options.base_port,
+                    files_max=files_max,
+                )
                 rounds = min(options.rounds, scenario.rounds_max or options.rounds)
                 Rounds(scenario, stage, keep).play(rounds)
-            print(f" ({time.monotonic() - began:.0f} s)")
-    _publish(options, [row for each in scenarios for row in report.rows(each, records)])
-    return 1 if any("error" in record for record in records) else 0
+    rows = [row for each in scenarios for row in report.rows(each, records)]
+    if rows:
+        _publish(options, rows)
+    else:
+        print("compare: there is nothing to compare", file=sys.stderr)
+    return 0 if rows and not any("error" in record for record in records) else 1
 
 
 def _scenarios(options: argparse.Namespace, tools: Tools) -> list[Scenario]:

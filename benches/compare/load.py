@@ -1,5 +1,5 @@
-"""The load on a proxy: what clients send, and the client process that sends it. HTTP/1.1 comes from
-tools/load.c, HTTP/2 from h2load; both are only believed when every response was complete and 200."""
+"""The load on a proxy: what clients send, and the process that sends it. HTTP/1.1 comes from
+tools/load.c, HTTP/2 from h2load; both are only believed when every response was whole and 200."""
 
 import http.client
 import json
@@ -8,7 +8,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from processes import Workspace
@@ -67,19 +67,20 @@ class Http1Client:
     def __init__(self, workspace: Workspace, tool: Path, cores: set[int], port: int, load: Load):
         self._workspace = workspace
         command = [str(tool), "--port", str(port), "--timeout", str(TIMEOUT_SECONDS)]
-        for option in (
-            "connections", "requests", "seconds", "rate", "in_flight", "pipeline", "size", "body",
-            "chunked_down", "chunked_up", "per_request", "prefix",
-        ):
-            value = getattr(load, option)
-            if value is True:
-                command.append(f"--{option.replace('_', '-')}")
-            elif value is not False:
-                command += [f"--{option.replace('_', '-')}", str(value)]
+        for option, value in asdict(load).items():
+            if option in ("client", "node") or value is False:
+                continue
+            command.append(f"--{option.replace('_', '-')}")
+            if value is not True:
+                command.append(str(value))
         self._process = workspace.start(
-            "load", command, cores, workspace.new_folder("load"),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            "load",
+            command,
+            cores,
+            workspace.new_folder("load"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def await_ready(self) -> None:
         self._read_line()
@@ -124,21 +125,31 @@ class Http2Client:
         self._load = load
         self._folder = workspace.new_folder("h2load")
         self._paths = self._folder / "paths"
-        self._paths.write_text("".join(
-            f"http://127.0.0.1:{port}{load.prefix}key-{key:06}?size={load.size}&body=0\n"
-            for key in range(H2LOAD_KEYS)
-        ))  # fmt: skip
+        self._paths.write_text(
+            "".join(
+                f"http://127.0.0.1:{port}{load.prefix}key-{key:06}?size={load.size}&body=0\n"
+                for key in range(H2LOAD_KEYS)
+            )
+        )
 
     def await_ready(self) -> None:
         pass
 
     def run(self, _: Callable[[], None] | None = None) -> Result:
         load = self._load
-        process = self._workspace.start("h2load", [
-            "h2load", f"--requests={load.requests}", f"--clients={load.connections}",
-            f"--max-concurrent-streams={load.pipeline}", f"--input-file={self._paths}",
-            f"--connection-inactivity-timeout={TIMEOUT_SECONDS}",
-        ], self._cores, self._folder)  # fmt: skip
+        process = self._workspace.start(
+            "h2load",
+            [
+                "h2load",
+                f"--requests={load.requests}",
+                f"--clients={load.connections}",
+                f"--max-concurrent-streams={load.pipeline}",
+                f"--input-file={self._paths}",
+                f"--connection-inactivity-timeout={TIMEOUT_SECONDS}",
+            ],
+            self._cores,
+            self._folder,
+        )
         try:
             process.popen.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -157,8 +168,8 @@ class Http2Client:
         expected = self._load.requests
         if not finished or succeeded != expected or body_bytes != expected * self._load.size:
             raise LoadError(
-                f"h2load: expected {expected} responses of {self._load.size} bytes with status 200, "
-                f"found {succeeded} and {body_bytes} bytes in all:\n{report.strip()}"
+                f"h2load: expected {expected} times status 200 and {self._load.size} bytes, "
+                f"found it {succeeded} times and {body_bytes} bytes in all:\n{report.strip()}"
             )
         unit = {"us": 1e-6, "ms": 1e-3, "s": 1}[finished[2]]
         return Result(succeeded, float(finished[1]) * unit, {})
@@ -170,7 +181,7 @@ def _number(pattern: str, text: str) -> int:
 
 
 def check_placement(port: int, load: Load, shards_min: int) -> None:
-    """Checks that a key's requests go to one node, and that different keys go to different nodes."""
+    """Checks that a key's requests go to one node, and different keys to different nodes."""
     nodes: dict[int, str] = {}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -188,4 +199,6 @@ def check_placement(port: int, load: Load, shards_min: int) -> None:
     finally:
         connection.close()
     if len(set(nodes.values())) < shards_min:
-        raise LoadError(f"{CHECKED_KEYS} keys went to no more than {len(set(nodes.values()))} nodes")
+        raise LoadError(
+            f"{CHECKED_KEYS} keys went to no more than {len(set(nodes.values()))} nodes"
+        )

@@ -1,7 +1,8 @@
-"""What a proxy costs by the kernel's account: CPU time, memory, context switches. A proxy is a process
-with all its descendants."""
+"""What a proxy, a process with its descendants, costs by the kernel's account: CPU time, memory,
+context switches."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -10,22 +11,20 @@ def process_tree(pid: int) -> list[int]:
     tree = [pid]
     for parent in tree:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
+            with suppress(OSError):  # the thread ended meanwhile
                 tree += map(int, children.read_text().split())
-            except ProcessLookupError:  # the thread ended meanwhile
-                pass
     return tree
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time so far, in nanoseconds: exact to the context switch, where /proc/PID/stat counts ticks,
-    and with the threads that have ended, which /proc/PID/task/*/schedstat forgets."""
+    """CPU time so far, in nanoseconds: exact, where /proc/PID/stat counts ticks, and with the
+    threads that have ended, which /proc/PID/task/*/schedstat forgets."""
     return sum(time.clock_gettime_ns(_cpu_clock(member)) for member in process_tree(pid))
 
 
 def _cpu_clock(pid: int) -> int:
-    """The clock that clock_getcpuclockid(3) tells for a process: its number's complement, three bits
-    to the left, and CPUCLOCK_SCHED."""
+    """What clock_getcpuclockid(3) tells for a process: the complement of its number, three bits to
+    the left, and CPUCLOCK_SCHED."""
     return ~pid << 3 | 2
 
 
@@ -37,9 +36,7 @@ def memory_kib(pid: int) -> int:
 def voluntary_switches(pid: int) -> int:
     """How often threads gave up the CPU to wait for something, so far."""
     threads = [
-        thread
-        for member in process_tree(pid)
-        for thread in Path(f"/proc/{member}/task").iterdir()
+        thread for member in process_tree(pid) for thread in Path(f"/proc/{member}/task").iterdir()
     ]
     return sum(_field(f"{thread}/status", "voluntary_ctxt_switches:") for thread in threads)
 

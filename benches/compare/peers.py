@@ -1,5 +1,5 @@
-"""The proxies that are compared, and how each is started for the same work: one thread, a consistent
-hash of the path, retries on, connections to nodes kept, no access log."""
+"""The proxies that are compared, and how each is started for the same work: one thread, a
+consistent hash of the path, retries on, connections to nodes kept, no access log."""
 
 import getpass
 import ipaddress
@@ -71,12 +71,11 @@ def render(template: str, file: Path, **values: object) -> Path:
 
 def _keyway(tools: Tools, place: Place, settings: Settings) -> list[str]:
     write_topology(place, settings.nodes)
-    last = settings.routes - 1
+    matches = [f'{{ path: "{route_prefix(index)}**" }}' for index in range(settings.routes - 1)]
     routes = [
-        f'  - {{ name: route-{index}, match: {{ path: "{route_prefix(index)}**" }}, key: path, cluster: bench }}'
-        for index in range(last)
+        f"  - {{ name: route-{index}, match: {match}, key: path, cluster: bench }}"
+        for index, match in enumerate([*matches, "{}"])
     ]
-    routes.append("  - { name: last, match: {}, key: path, cluster: bench }")
     config = render(
         "keyway.yaml",
         place.folder / "keyway.yaml",
@@ -95,12 +94,14 @@ def route_prefix(index: int) -> str:
 
 
 def write_topology(place: Place, nodes: int, epoch: int = 1) -> None:
-    """Writes keyway's topology, whole at once. Each epoch changes a node's weight, so that a reload has
-    a ring to build."""
+    """Writes keyway's topology, whole at once. Each epoch changes a node's weight, so that a reload
+    has a ring to build."""
     lines = ["version: 1", f"epoch: {epoch}", "clusters:", "  bench:", "    nodes:"]
     for index, address in enumerate(node_addresses(nodes)):
         weight = 100 + epoch % 2 if index == 0 else 100
-        lines.append(f'      - {{ id: n{index}, address: "{address}:{place.node_port}", weight: {weight} }}')
+        lines.append(
+            f'      - {{ id: n{index}, address: "{address}:{place.node_port}", weight: {weight} }}'
+        )
     lines.append("    replication_factor: 2")
     draft = place.folder / "topology.draft"
     draft.write_text("\n".join(lines) + "\n")
@@ -156,16 +157,24 @@ def _envoy(tools: Tools, place: Place, settings: Settings) -> list[str]:
         "envoy.yaml",
         place.folder / "envoy.yaml",
         port=place.port,
-        node_protocol={"http1": "http_protocol_options", "http2": "http2_protocol_options"}[place.node],
+        node_protocol={"http1": "http_protocol_options", "http2": "http2_protocol_options"}[
+            place.node
+        ],
         nodes="\n".join(
             node.format(address=address, port=place.node_port)
             for address in node_addresses(settings.nodes)
         ),
     )
     return [
-        str(tools.envoy), "--config-path", str(config), "--concurrency", "1",
-        "--log-level", "error", "--disable-hot-restart",
-    ]  # fmt: skip
+        str(tools.envoy),
+        "--config-path",
+        str(config),
+        "--concurrency",
+        "1",
+        "--log-level",
+        "error",
+        "--disable-hot-restart",
+    ]
 
 
 def _pingora(tools: Tools, place: Place, settings: Settings) -> list[str]:
@@ -174,7 +183,12 @@ def _pingora(tools: Tools, place: Place, settings: Settings) -> list[str]:
 
 
 def _relay(tools: Tools, place: Place, settings: Settings) -> list[str]:
-    return [str(tools.relay), str(place.port), str(place.node_port), *node_addresses(settings.nodes)]
+    return [
+        str(tools.relay),
+        str(place.port),
+        str(place.node_port),
+        *node_addresses(settings.nodes),
+    ]
 
 
 COMMANDS: dict[str, Callable[[Tools, Place, Settings], list[str]]] = {

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -68,10 +69,8 @@ class Process:
             self.popen.wait(END_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             for pid in tree:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             self.popen.wait()
 
 
@@ -106,7 +105,7 @@ class Workspace:
         stdin: int = subprocess.DEVNULL,
         stdout: int | IO[bytes] | None = None,
     ) -> Process:
-        """Starts a command on the cores. What it prints goes to its log, but for `stdout` if given."""
+        """Starts a command on the cores; what it prints goes to its log, but for `stdout`."""
         log = folder / "log"
 
         def enter_child() -> None:
@@ -127,7 +126,9 @@ class Workspace:
                     preexec_fn=enter_child,
                 )
             except OSError as error:
-                raise ProcessError(f"{name}: cannot start {command[0]}: {error.strerror}") from error
+                raise ProcessError(
+                    f"{name}: cannot start {command[0]}: {error.strerror}"
+                ) from error
         process = Process(name, popen, log)
         self._processes.append(process)
         return process

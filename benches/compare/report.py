@@ -1,4 +1,4 @@
-"""What the rounds say: the ratios of each round, their median and quartiles, and a table of them."""
+"""What the rounds say: the median and quartiles of their ratios, and a table of them."""
 
 import statistics
 from dataclasses import dataclass
@@ -80,7 +80,9 @@ def table(found: list[Row]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
         for line in lines
     )
 

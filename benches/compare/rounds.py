@@ -3,8 +3,10 @@ begins. So whatever else troubles the machine meanwhile troubles all of them, an
 round stay true where the absolute figures do not."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import bursts
 from load import LoadError, check_placement
@@ -15,52 +17,65 @@ from stage import Proxy, Stage
 # A contender that fails so often in a row is left out of the rest.
 FAILURES_MAX = 3
 
-Record = dict[str, object]
+Record = dict[str, Any]
 
 
 class Rounds:
+    """The rounds of one scenario."""
+
     def __init__(self, scenario: Scenario, stage: Stage, keep: Callable[[Record], None]):
         self._scenario = scenario
         self._stage = stage
         self._keep = keep
         self._proxies: dict[object, Proxy] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
+        """How often each contender has failed in a row."""
+        self._rates: dict[str, float] = {}
+        """Requests a second at which each contender was saturated when it was warmed up."""
 
     def play(self, rounds: int) -> None:
         """Plays all rounds; each burst's measures, or why it failed, go to `keep`."""
-        contenders = [each for each in self._scenario.contenders if self._prepare(each)]
-        contenders = self._at_share_of_saturation(contenders)
+        for contender in self._scenario.contenders:
+            self._stage.start_nodes(contender.load, contender.settings.nodes)
+            self._prepare(contender)
         for number in range(rounds):
+            contenders = self._compared()
             first = number % max(len(contenders), 1)
             for contender in contenders[first:] + contenders[:first]:
-                if self._failures.get(contender.name, 0) < FAILURES_MAX:
-                    self._play_burst(contender, number)
+                self._play_burst(self._at_share_of_saturation(contender), number)
 
-    def _prepare(self, contender: Contender) -> bool:
+    def _compared(self) -> list[Contender]:
+        """The contenders that are left and have something left to be compared with."""
+        left = {
+            each.name
+            for each in self._scenario.contenders
+            if self._failures[each.name] < FAILURES_MAX
+        }
+        pairs = [{each.subject, each.baseline} for each in self._scenario.comparisons]
+        compared = set().union(*(pair for pair in pairs if pair <= left))
+        return [each for each in self._scenario.contenders if each.name in compared]
+
+    def _prepare(self, contender: Contender) -> None:
         """Starts the contender, checks that it shards, and warms it up."""
         try:
-            self._stage.start_nodes(contender.load, contender.settings.nodes)
             if contender.anew:
-                return True
+                return
             proxy = self._proxy(contender)
             if contender.load.client == "http1" and contender.peer != "relay":
                 shards_min = min(contender.settings.nodes, 8)
                 check_placement(proxy.place.port, contender.load, shards_min)
-            bursts.cpu(self._stage, proxy, contender.load)
-            return True
+            measures = bursts.cpu(self._stage, proxy, contender.load)
+            self._rates[contender.name] = measures["requests_per_second"]
         except (ProcessError, LoadError, OSError) as error:
+            self._failures[contender.name] = FAILURES_MAX
             self._report(contender, error, {"round": None})
-            return False
 
-    def _at_share_of_saturation(self, contenders: list[Contender]) -> list[Contender]:
+    def _at_share_of_saturation(self, contender: Contender) -> Contender:
         share = self._scenario.saturation_share
         if share is None:
-            return contenders
-        measures = [
-            bursts.cpu(self._stage, self._proxy(each), each.load) for each in contenders
-        ]
-        rate = round(share * min(each["requests_per_second"] for each in measures))
-        return [replace(each, load=replace(each.load, rate=rate)) for each in contenders]
+            return contender
+        rate = round(share * min(self._rates.values()))
+        return replace(contender, load=replace(contender.load, rate=rate))
 
     def _play_burst(self, contender: Contender, number: int) -> None:
         about = {"round": number, "rate": contender.load.rate}
@@ -71,7 +86,7 @@ class Rounds:
             self._keep({**self._about(contender), **about, **measures})
             self._failures[contender.name] = 0
         except (ProcessError, LoadError, OSError) as error:
-            self._failures[contender.name] = self._failures.get(contender.name, 0) + 1
+            self._failures[contender.name] += 1
             self._report(contender, error, about)
         finally:
             if proxy and contender.anew:

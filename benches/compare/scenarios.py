@@ -21,7 +21,7 @@ class Contender:
     settings: Settings = Settings()
     burst: Burst = bursts.cpu
     anew: bool = False
-    """Started anew for each burst; contenders with the same peer and settings otherwise share one."""
+    """Started anew for each burst; otherwise contenders of the same peer and settings share one."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class Scenario:
         """The scenario with keyway and these peers alone."""
         contenders = [each for each in self.contenders if each.peer in peers | {"keyway"}]
         names = {each.name for each in contenders}
-        comparisons = [
-            each for each in self.comparisons if {each.subject, each.baseline} <= names
-        ]
+        comparisons = [each for each in self.comparisons if {each.subject, each.baseline} <= names]
         return replace(self, contenders=contenders, comparisons=comparisons)
 
     def with_loads(self, change: Callable[[Load], Load]) -> "Scenario":
@@ -100,12 +98,12 @@ def _against_itself(
 
 
 def _open() -> Scenario:
-    peers = ["haproxy", "nginx"]
+    peers, load = ["haproxy", "nginx"], Load(requests=20_000)
     targets = {("haproxy", "p50_us"): 1.0, ("haproxy", "switches"): 1.0}
     return Scenario(
         "open",
         "open loop at a third of the rate that saturates the slowest",
-        contenders=[Contender(peer, peer, Load()) for peer in ["keyway", *peers]],
+        contenders=[Contender(peer, peer, load) for peer in ["keyway", *peers]],
         comparisons=[
             Comparison("keyway", peer, measure, targets.get((peer, measure)))
             for peer in peers
@@ -122,11 +120,10 @@ def _idle() -> Scenario:
         "idle",
         "memory of 10 000 idle connections",
         contenders=[
-            Contender(peer, peer, load, burst=bursts.idle, anew=True) for peer in ["keyway", *targets]
+            Contender(peer, peer, load, burst=bursts.idle, anew=True)
+            for peer in ["keyway", *targets]
         ],
-        comparisons=[
-            Comparison("keyway", peer, "kib", target) for peer, target in targets.items()
-        ],
+        comparisons=[Comparison("keyway", peer, "kib", target) for peer, target in targets.items()],
         rounds_max=4,
     )
 
@@ -163,7 +160,9 @@ def _threads() -> Scenario:
 
 def _connections() -> Scenario:
     contenders = [
-        Contender(f"{count} connections", "keyway", Load(connections=count, in_flight=min(count, 64)))
+        Contender(
+            f"{count} connections", "keyway", Load(connections=count, in_flight=min(count, 64))
+        )
         for count in (10, 100, 1000, 10_000)
     ]
     return _against_itself(
@@ -207,7 +206,13 @@ SCENARIOS = [
         "s2",
         "GET of 64 KiB",
         Load(requests=3000, size=64 << 10),
-        {"haproxy": None, "haproxy-splice": 0.80, "nginx": None, "nginx-buf72": 0.95, "relay": None},
+        {
+            "haproxy": None,
+            "haproxy-splice": 0.80,
+            "nginx": None,
+            "nginx-buf72": 0.95,
+            "relay": None,
+        },
     ),
     _against_peers(
         "s3",

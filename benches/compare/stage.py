@@ -19,7 +19,7 @@ class Cores:
         return set(self.all[-1:])
 
     def of_proxy(self, count: int) -> set[int]:
-        """With as many cores as the machine has, the proxy shares the last one with the load."""
+        """The first cores; all of them, when so many are asked for, with the load on the last."""
         return set(self.all[:count])
 
 
@@ -39,6 +39,8 @@ class Proxy:
 
 
 class Stage:
+    """Starts the nodes and proxies of one scenario, and the clients of its bursts."""
+
     def __init__(
         self,
         workspace: Workspace,

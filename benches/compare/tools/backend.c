@@ -5,7 +5,7 @@
  *
  *     GET  /KEY?size=N          N bytes with Content-Length
  *     GET  /KEY?size=N&chunked  N bytes in chunks
- *     POST /KEY?size=N&body=M   N bytes, once a body of M bytes has come; 400 when it has another size
+ *     POST /KEY?size=N&body=M   N bytes, once a body of M bytes has come; else 400
  *
  * X-Node tells which address was asked. */
 #define _GNU_SOURCE
@@ -66,8 +66,8 @@ static const struct response *response_of(int status, size_t size, bool chunked)
     if (!chunked)
         sprintf(length, "Content-Length: %zu", size);
     sprintf(response->head,
-            "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n%s\r\n", status,
-            status == 200 ? "OK" : "Bad Request", length);
+            "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n%s\r\n",
+            status, status == 200 ? "OK" : "Bad Request", length);
     return response;
 }
 

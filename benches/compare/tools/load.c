@@ -285,7 +285,8 @@ static void issue_requests(void)
         uint64_t due = next_due();
         if (due > 0 && due > now())
             return;
-        struct connection *connection = &connections[places.connection[places.taken++ % places.room]];
+        uint32_t index = places.connection[places.taken++ % places.room];
+        struct connection *connection = &connections[index];
         if (connection->fd < 0)
             open_connection(connection);
         connection->due = due;

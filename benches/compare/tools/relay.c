@@ -1,5 +1,5 @@
-/* The floor: a relay that moves bytes between a client and a node and looks at none of them. What it
- * costs is what the kernel asks for two sockets; a proxy that reads HTTP can only cost more.
+/* The floor: a relay that moves bytes between a client and a node and looks at none of them. What
+ * it costs is what the kernel asks for two sockets; a proxy that reads HTTP can only cost more.
  *
  *     relay PORT NODE_PORT NODE_ADDRESS...
  *
