@@ -122,7 +122,9 @@ impl Drop for FieldTable {
             return;
         }
         lines.clear();
-        SPARE.with_borrow_mut(|spare| {
+        // A thread that ends may have given its spares up before its last table.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
             if spare.len() < SPARES {
                 spare.push(lines);
             }
@@ -330,6 +332,20 @@ mod tests {
             assert_eq!(fields.known(Known::Host).count(), 0);
             assert_eq!(fields.lines().count(), 5);
         }
+    }
+
+    #[test]
+    fn a_table_may_outlive_its_threads_spares() {
+        thread_local! {
+            static LAST: RefCell<Option<FieldTable>> = const { RefCell::new(None) };
+        }
+        let ends = std::thread::spawn(|| {
+            // What a thread uses first, it drops last.
+            LAST.set(None);
+            drop(table());
+            LAST.set(Some(table()));
+        });
+        ends.join().unwrap();
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct RequestLine {
     pub length: Length,
     /// Whether the client wants to send another request.
     pub persistence: Persistence,
-    /// The bytes of the head, its empty line included.
+    /// The bytes of the head, its empty line and one that came before it included.
     pub len: usize,
 }
 

@@ -106,7 +106,7 @@ fn chunks_are_taken_out_of_their_framing() {
 
 #[test]
 fn other_chunks_are_refused() {
-    let table: [&[u8]; 32] = [
+    let table: [&[u8]; 33] = [
         b"\r\nhello\r\n0\r\n\r\n",
         b";a\r\nhello\r\n0\r\n\r\n",
         b" 5\r\nhello\r\n0\r\n\r\n",
@@ -135,6 +135,7 @@ fn other_chunks_are_refused() {
         b"5\r\nhello0\r\n\r\n",
         b"5\r\nhello\rx0\r\n\r\n",
         b"5\r\nhello!\r\n0\r\n\r\n",
+        b"5\r\nhello!\n0\r\n\r\n",
         b"5\r\nhell\r\n0\r\n\r\n",
         b"5\r\nhello\r\n\r\n0\r\n\r\n",
         b"0\n\r\n",

@@ -126,8 +126,11 @@ fn chunks(input: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..random.below(4) {
         let data = random.pick(&["hello", "0\r\n\r\n", "x", "0123456789abcdefg"]);
         let (size, extension) = (chunk_size(data.len(), random), random.word(&EXTENSIONS));
-        push_line(input, &format!("{size}{extension}"));
-        push_line(input, data);
+        for line in [&*format!("{size}{extension}"), data] {
+            let end = if random.one_in(60) { "\n" } else { "\r\n" };
+            input.extend_from_slice(line.as_bytes());
+            input.extend_from_slice(end.as_bytes());
+        }
     }
     let extension = if random.one_in(400) {
         // Around the bound.

@@ -43,6 +43,7 @@ pub(super) const TARGETS: Words = Words {
         "http://u@h/",
         "h",
         "/a#b",
+        "/a?b#c",
         "/a`b",
         "http://h/a#b",
         "http://h:99999/",
