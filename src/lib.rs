@@ -36,6 +36,7 @@
 pub mod units;
 pub mod backoff;
 pub mod drain;
+pub mod spares;
 pub mod telemetry;
 
 // Domain: pure, no I/O, no clock.

@@ -1,18 +1,18 @@
 //! Pure: a message's fields, borrowed from the bytes of HTTP/1.1 or from HTTP/2's map.
 
-use std::cell::RefCell;
 use std::{iter, slice};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::known::{Known, KnownSet};
+use crate::spares::Spares;
 
 /// Emptied tables that a thread keeps for later messages: as many as it has exchanges at once in a
 /// sidecar; more are given back to the allocator.
 const SPARES: usize = 256;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spares<Vec<Line>> = const { Spares::new(SPARES) };
 }
 
 /// A range of a message's bytes. A head is far below 4 GiB.
@@ -95,7 +95,7 @@ impl Span {
 impl FieldTable {
     /// An empty table.
     pub fn new() -> Self {
-        let lines = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let lines = Spares::take(&SPARE).unwrap_or_default();
         Self {
             lines,
             known: KnownSet::default(),
@@ -122,13 +122,7 @@ impl Drop for FieldTable {
             return;
         }
         lines.clear();
-        // A thread that ends may have given its spares up before its last table.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARES {
-                spare.push(lines);
-            }
-        });
+        Spares::keep(&SPARE, lines);
     }
 }
 
@@ -296,6 +290,8 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     const MESSAGE: &[u8] =

@@ -1,18 +1,19 @@
 //! A deadline that costs nothing while it keeps being moved away.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::spares::Spares;
+
 /// Timers that a thread keeps, still armed, for later alarms: as many as it has waits at once in a
 /// sidecar; more are given back to the allocator.
 const SPARES: usize = 256;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Pin<Box<Sleep>>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spares<Pin<Box<Sleep>>> = const { Spares::new(SPARES) };
 }
 
 /// A timer for a deadline that nearly always moves before it comes.
@@ -28,7 +29,7 @@ impl Alarm {
     /// Ready once `deadline` has passed; until then the task is woken at it, or before.
     pub fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| {
-            let spare = SPARE.with_borrow_mut(Vec::pop);
+            let spare = Spares::take(&SPARE);
             spare.unwrap_or_else(|| Box::pin(sleep_until(deadline)))
         });
         if timer.deadline() > deadline {
@@ -46,11 +47,7 @@ impl Alarm {
     /// Ends the wait; the next one begins afresh.
     pub fn rest(&mut self) {
         if let Some(timer) = self.0.take() {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARES {
-                    spare.push(timer);
-                }
-            });
+            Spares::keep(&SPARE, timer);
         }
     }
 }

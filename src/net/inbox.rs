@@ -1,12 +1,12 @@
 //! What was read from a connection and not yet used.
 
-use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::stream::Stream;
+use crate::spares::Spares;
 
 /// How much a read takes at once, in bytes: a head and a body of 64 KiB, the size at which bodies
 /// were measured to move cheapest, come in one.
@@ -20,7 +20,7 @@ const ROOM_MIN: usize = 16 << 10;
 const SPARES: usize = 64;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spares<BytesMut> = const { Spares::new(SPARES) };
 }
 
 /// The bytes of a connection that wait to be used.
@@ -62,7 +62,9 @@ impl Inbox {
     /// Gives the buffer back while nothing is in it.
     pub fn rest(&mut self) {
         if self.0.is_empty() && self.0.capacity() > 0 {
-            spare(std::mem::take(&mut self.0));
+            // A head or a piece of a body may still be part of it; it rarely is by the time that
+            // the buffer is wanted.
+            Spares::keep(&SPARE, std::mem::take(&mut self.0));
         }
     }
 
@@ -79,19 +81,9 @@ impl Inbox {
     }
 }
 
-/// Keeps `buffer` for later. A head or a piece of a body may still be part of it; it rarely is by
-/// the time that the buffer is wanted.
-fn spare(buffer: BytesMut) {
-    SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARES {
-            spare.push(buffer);
-        }
-    });
-}
-
 /// A buffer of which nobody holds a part.
 fn fresh() -> BytesMut {
-    let kept = SPARE.with_borrow_mut(Vec::pop);
+    let kept = Spares::take(&SPARE);
     let free = kept.and_then(|mut it| it.try_reclaim(READ_MAX).then_some(it));
     free.unwrap_or_else(|| BytesMut::with_capacity(READ_MAX))
 }

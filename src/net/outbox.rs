@@ -1,13 +1,13 @@
 //! What is about to be written to a connection: a head, framing and small data in one buffer, and
 //! one large piece of data that is not copied.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
 use super::stream::Stream;
+use crate::spares::Spares;
 
 /// Data up to this size is copied behind what is there, so that it leaves in the same write without
 /// a second slice; copying it costs less than the slice does.
@@ -21,7 +21,7 @@ const SPARES: usize = 256;
 const SPARE_MAX: usize = 64 << 10;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spares<Vec<u8>> = const { Spares::new(SPARES) };
 }
 
 /// Bytes on their way out.
@@ -51,7 +51,7 @@ impl Outbox {
     /// The buffer, to append a head or framing to. Not for one that [is full](Self::is_full).
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0
-            && let Some(spare) = SPARE.with_borrow_mut(Vec::pop)
+            && let Some(spare) = Spares::take(&SPARE)
         {
             self.buffer = spare;
         }
@@ -120,11 +120,7 @@ impl Outbox {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         if (1..=SPARE_MAX).contains(&buffer.capacity()) {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARES {
-                    spare.push(buffer);
-                }
-            });
+            Spares::keep(&SPARE, buffer);
         }
     }
 }
