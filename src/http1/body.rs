@@ -23,6 +23,8 @@ enum State {
         extensions: u64,
     },
     End,
+    /// It was framed wrongly: where it would end cannot be known any more.
+    Failed,
 }
 
 /// Where in a chunk the next byte is.
@@ -88,7 +90,7 @@ impl Decoder {
         match self.0 {
             State::Exact(left) => Some(left),
             State::End => Some(0),
-            State::UntilClose | State::Chunked { .. } => None,
+            State::UntilClose | State::Chunked { .. } | State::Failed => None,
         }
     }
 
@@ -101,6 +103,7 @@ impl Decoder {
         let plain = |step| Ok(Decoded { skip: 0, step });
         match &mut self.0 {
             State::End => plain(Step::End),
+            State::Failed => Err(Error::Chunk),
             _ if input.is_empty() => plain(Step::Incomplete),
             State::UntilClose => plain(Step::Data(input.len())),
             State::Exact(left) => {
@@ -111,11 +114,13 @@ impl Decoder {
                 plain(Step::Data(taken))
             }
             State::Chunked { chunk, extensions } => {
-                let decoded = chunk.decode(input, extensions)?;
-                if matches!(decoded.step, Step::Trailers(_) | Step::End) {
-                    self.0 = State::End;
+                let decoded = chunk.decode(input, extensions);
+                match decoded.map(|it| it.step) {
+                    Ok(Step::Trailers(_) | Step::End) => self.0 = State::End,
+                    Ok(Step::Data(_) | Step::Incomplete) => {}
+                    Err(_) => self.0 = State::Failed,
                 }
-                Ok(decoded)
+                decoded
             }
         }
     }
@@ -130,7 +135,7 @@ impl Decoder {
                 self.0 = State::End;
                 Ok(())
             }
-            State::Exact(_) | State::Chunked { .. } => Err(Error::Truncated),
+            State::Exact(_) | State::Chunked { .. } | State::Failed => Err(Error::Truncated),
         }
     }
 }

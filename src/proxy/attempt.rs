@@ -153,6 +153,8 @@ async fn http1_lease(
         return Ok(lease);
     }
     let connecting = timeout_at(call.deadline, pool.fresh_http1()).await;
+    // The attempt's time begins with the connection.
+    clock::now();
     connecting
         .map_err(|_elapsed| AttemptError::Deadline)?
         .map_err(AttemptError::Connect)

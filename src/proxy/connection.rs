@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use super::thread::Context;
 use crate::drain::Phase;
@@ -43,6 +44,10 @@ impl Default for Staff {
     }
 }
 
+/// How long a client may take nothing of an answer before a route was found, which says how long:
+/// the default of `idle_timeout`.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// A client's connection while it is served.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -56,6 +61,9 @@ pub(super) struct Connection {
     decoder: Cell<Decoder>,
     /// 1xx responses on their way to an HTTP/1.1 client; boxed, for few ever have any.
     interims: RefCell<Option<Box<Outbox>>>,
+    /// The number of the HTTP/1.1 request that is served, so that nobody takes the body of another
+    /// for it.
+    request: Cell<u32>,
     /// What the client of this HTTP/1.1 request waits for.
     awaits: Cell<Awaits>,
 }
@@ -67,8 +75,19 @@ struct Awaits {
     interims: bool,
     /// It sends its body when it is told to.
     go_on: bool,
-    /// It has sent nothing after the request, so that its end can be seen.
-    end: bool,
+    presence: Presence,
+}
+
+/// Whether the client of a request is still there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Presence {
+    /// It sent more than the request, so that its end cannot be seen.
+    #[default]
+    Unknown,
+    /// It has sent nothing after the request: its end would be seen.
+    Watched,
+    /// It ended before its body did.
+    Left,
 }
 
 /// What becomes of a connection when a worker is done with it.
@@ -100,6 +119,8 @@ pub(super) async fn serve(connection: Rc<Connection>) {
 impl Connection {
     pub(super) fn new(thread: Rc<Context>, stream: Stream, listener: Rc<str>) -> Self {
         thread.fleet.connections.of(thread.index).open.add(1);
+        // Until a route says how long.
+        stream.set_write_timeout(WRITE_TIMEOUT);
         Self {
             wire: RefCell::new(Wire::new(stream.clone())),
             thread,
@@ -108,6 +129,7 @@ impl Connection {
             spot: Spot::default(),
             decoder: Cell::new(Decoder::ended()),
             interims: RefCell::default(),
+            request: Cell::default(),
             awaits: Cell::default(),
         }
     }

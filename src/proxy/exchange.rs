@@ -102,7 +102,11 @@ impl Http1Exchange {
         }
     }
 
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Broke<super::body::ClientFault>> {
+    /// Goes on with the request while the response's reader does not want more of it.
+    pub(super) fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Broke<super::body::ClientFault>> {
         let Upload::Sending(transmit) = &mut self.upload else {
             return Ok(());
         };

@@ -7,7 +7,7 @@ use crate::head::{FieldLine, Fields, Known};
 
 /// Fields that Connection cannot take away: a client could otherwise hide from the node what
 /// keyway routed by, or how long the message is.
-const PROTECTED: [&[u8]; 8] = [
+const PROTECTED: [&[u8]; 9] = [
     b"host",
     b"content-length",
     b"via",
@@ -16,6 +16,7 @@ const PROTECTED: [&[u8]; 8] = [
     b"cookie",
     b"forwarded",
     b"proxy-authenticate",
+    b"idempotency-key",
 ];
 
 /// A message's fields without those of the connection that it came by.

@@ -71,9 +71,9 @@ pub(super) async fn forward(call: Call, mut pick: Pick) -> Reply {
             return conclude(call, attempted, target, sent, attempts);
         };
         call.count_retry(failure);
-        // A response that nobody will read is dropped: one that had no body has given its
-        // connection back already.
-        drop(attempted);
+        if let Ok(answer) = attempted {
+            answer.exchange.discard();
+        }
         reuse = if next == target {
             Reuse::Fresh
         } else {
@@ -82,6 +82,7 @@ pub(super) async fn forward(call: Call, mut pick: Pick) -> Reply {
         // Another node is tried at once the first time: it is no worse for the first one's fault.
         if next == target || attempts > 1 {
             sleep(wait).await;
+            clock::now();
         }
         target = next;
     }

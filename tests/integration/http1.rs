@@ -380,3 +380,43 @@ fn a_client_that_ends_its_half_has_left() {
         1
     );
 }
+
+#[test]
+fn what_follows_a_body_framed_wrongly_is_never_a_request() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    for chunks in [
+        "5\r\nhello\r\n4Z\r\n\r\n0\r\n\r\n",
+        "5;a\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX0\r\n\r\n",
+    ] {
+        let mut client = keyway.client();
+        let head = "PUT /k HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.send(format!(
+            "{head}{chunks}GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n"
+        ));
+        assert_eq!(client.reply().status, 400, "{chunks:?}");
+        assert!(client.is_closed(), "{chunks:?}");
+    }
+    assert!(node.requests().is_empty());
+}
+
+#[test]
+fn a_client_that_leaves_in_its_upload_has_left_after_the_head_too() {
+    let keyway = with_node(|mut stream| {
+        read_to(&mut stream, b"hello");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
+        let _until_closed = stream.read(&mut [0]);
+    });
+    let mut client = keyway.client();
+    client.send("PUT /k HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    // The head of the response is there before the client leaves.
+    read_to(&mut client.stream, b"\r\n\r\n");
+    drop(client);
+    keyway.until_idle();
+    let aborted = ["class=\"aborted\""];
+    assert_eq!(keyway.count("keyway_requests_total", &aborted), 1);
+    assert_eq!(keyway.count("keyway_attempts_total", &aborted), 1);
+}

@@ -198,3 +198,17 @@ fn a_body_that_breaks_off_is_truncated() {
     }
     whole(bytes);
 }
+
+#[test]
+fn a_body_framed_wrongly_stays_so() {
+    // Fed again from where it failed, the rest would look like a size line, data and an end.
+    for bytes in [&b"4Z\r\n\r\n0\r\n\r\n"[..], b"5;a\nhello\r\n0\r\n\r\n"] {
+        let mut decoder = Decoder::new(Length::Chunked);
+        assert!(decoder.decode(bytes).is_err());
+        for at in 0..bytes.len() {
+            assert_eq!(decoder.decode(&bytes[at..]), Err(Error::Chunk));
+        }
+        assert!(!decoder.is_at_end());
+        assert_eq!(decoder.end_of_input(), Err(Error::Truncated));
+    }
+}

@@ -1,8 +1,8 @@
 //! The body that a client sends, as its protocol brings it.
 
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,8 +14,14 @@ use crate::proxy::connection::Connection;
 /// The body that a client sends.
 #[derive(Debug)]
 pub(in crate::proxy) enum ClientBody {
-    /// The one that the connection brings now.
-    Http1(Rc<Connection>),
+    /// The one of the request that the connection serves now. Whoever still holds it later, or
+    /// when the connection has ended, gets nothing more.
+    Http1 {
+        /// Weak, so that an upload which a node does not take cannot hold the client's socket.
+        connection: Weak<Connection>,
+        /// The number of the request on its connection.
+        request: u32,
+    },
     /// An HTTP/2 stream's.
     Http2(Incoming),
 }
@@ -27,16 +33,36 @@ impl ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
         match self {
-            Self::Http1(connection) => connection.poll_frame(cx).map_err(|_| ClientFault::Body),
-            Self::Http2(incoming) => Pin::new(incoming)
-                .poll_frame(cx)
-                .map_err(|_| ClientFault::Body),
+            Self::Http1 { .. } => match self.connection() {
+                Some(connection) => connection.poll_frame(cx).map_err(|_| ClientFault::Body),
+                None => Poll::Ready(Some(Err(ClientFault::Superseded))),
+            },
+            Self::Http2(incoming) => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                // hyper takes a stream that was reset with NO_ERROR for one that ended.
+                let is_cut = frame.is_none() && !incoming.is_end_stream();
+                Poll::Ready(match frame {
+                    None if is_cut => Some(Err(ClientFault::Body)),
+                    frame => frame.map(|it| it.map_err(|_| ClientFault::Body)),
+                })
+            }
+        }
+    }
+
+    /// The connection of an HTTP/1.1 body, while it serves the body's request.
+    fn connection(&self) -> Option<Rc<Connection>> {
+        match self {
+            Self::Http1 {
+                connection,
+                request,
+            } => connection.upgrade().filter(|it| it.serves(*request)),
+            Self::Http2(_) => None,
         }
     }
 
     pub(in crate::proxy) fn is_at_end(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.is_body_at_end(),
+            Self::Http1 { .. } => self.connection().is_some_and(|it| it.is_body_at_end()),
             Self::Http2(incoming) => incoming.is_end_stream(),
         }
     }
@@ -44,10 +70,10 @@ impl ClientBody {
     /// How many bytes are still to come.
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(connection) => match connection.body_remaining() {
-                Some(bytes) => SizeHint::with_exact(bytes),
-                None => SizeHint::new(),
-            },
+            Self::Http1 { .. } => {
+                let remaining = self.connection().and_then(|it| it.body_remaining());
+                remaining.map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
             Self::Http2(incoming) => incoming.size_hint(),
         }
     }

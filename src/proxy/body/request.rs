@@ -12,6 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{Activity, ClientBody};
 
+/// The most pieces of a body that are kept: a piece costs memory however small it is.
+const PIECES_MAX: usize = 1024;
+
 /// The client's body, kept while it is small enough to be sent again.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Source(Rc<Shared>);
@@ -111,17 +114,24 @@ impl Source {
             bytes: Vec::new(),
             complete: false,
         };
+        let mut last = None;
         while prefix.bytes.len() <= max {
             let Some(frame) = poll_fn(|cx| self.0.poll_incoming(cx)).await else {
                 prefix.complete = true;
                 break;
             };
-            let frame = frame?;
-            if let Some(data) = frame.data_ref() {
-                prefix.bytes.extend_from_slice(data);
+            match frame?.into_data() {
+                Ok(data) => prefix.bytes.extend_from_slice(&data),
+                Err(trailers) => last = Some(trailers),
             }
-            self.0.ahead.borrow_mut().push_back(frame);
         }
+        // As one piece, in however many it came.
+        let data = Frame::data(Bytes::copy_from_slice(&prefix.bytes));
+        let ahead = Some(data).filter(|_| !prefix.bytes.is_empty());
+        self.0
+            .ahead
+            .borrow_mut()
+            .extend(ahead.into_iter().chain(last));
         Ok(prefix)
     }
 
@@ -229,7 +239,7 @@ impl Sent {
     fn keep(&mut self, frame: &Frame<Bytes>, max: usize) {
         let len = frame.data_ref().map_or(0, Bytes::len);
         self.bytes += len;
-        self.overflowed |= self.bytes > max;
+        self.overflowed |= self.bytes > max || self.frames.len() == PIECES_MAX;
         if self.overflowed {
             self.frames = Vec::new();
         } else {

@@ -1,7 +1,7 @@
 //! A response's body: whoever drops it has seen the request's true end.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -61,6 +61,9 @@ pub(in crate::proxy) enum Broken {
     /// By HTTP/2.
     #[error(transparent)]
     Http2(#[from] hyper::Error),
+    /// By HTTP/2, without an error, and without an end.
+    #[error("the node reset the stream within its response")]
+    Cut,
 }
 
 /// Why a response breaks off.
@@ -109,11 +112,23 @@ impl ResponseBody {
         }
     }
 
-    /// Sends nothing of a body that the client did not ask for (RFC 9110 9.3.2).
+    /// Sends nothing of a body where there must be none: what follows the head would be taken for
+    /// the next response (RFC 9112 6.3, 1). HTTP/2 nodes can send one all the same.
     pub(in crate::proxy) fn withhold(&mut self) {
-        if let From::Local(body) = &mut self.from {
-            body.take();
-            self.outcome.complete();
+        match &mut self.from {
+            From::Local(body) => drop(body.take()),
+            From::Node(exchange) => exchange.end(),
+        }
+        self.outcome.complete();
+    }
+
+    /// Goes on with the request's body while the client does not read the response.
+    pub(in crate::proxy) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let From::Node(exchange) = &mut self.from
+            && let Some(NodeBody::Http1(exchange)) = &mut exchange.body
+        {
+            // A client that spoils its request now may still read the response.
+            let _spoiled = exchange.poll_upload(cx).is_err();
         }
     }
 
@@ -211,6 +226,11 @@ impl Exchange {
         }
     }
 
+    /// Nobody will read it, because another attempt follows: the attempt ended as its head said.
+    pub(in crate::proxy) fn discard(self) {
+        self.attempt.complete();
+    }
+
     fn end_if_complete(&mut self) {
         if self.body.as_ref().is_some_and(NodeBody::is_at_end) {
             self.end();
@@ -249,7 +269,15 @@ impl NodeBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
             Self::Http1(exchange) => exchange.poll_frame(cx).map_err(Broken::from),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Broken::from),
+            Self::Http2(incoming) => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                // hyper takes a stream that was reset with NO_ERROR for one that ended.
+                let is_cut = frame.is_none() && !incoming.is_end_stream();
+                Poll::Ready(match frame {
+                    None if is_cut => Some(Err(Broken::Cut)),
+                    frame => frame.map(|it| it.map_err(Broken::from)),
+                })
+            }
         }
     }
 

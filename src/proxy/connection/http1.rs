@@ -13,7 +13,7 @@ use http_body::Frame;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Awaits, Connection, Next};
+use super::{Awaits, Connection, Next, Presence};
 use crate::drain::Phase;
 use crate::head::{Fields, Known};
 use crate::http1::{self, Decoder, PREFACE, Persistence};
@@ -23,7 +23,7 @@ use crate::proxy::body::{Broke, ClientBody, Transmit};
 use crate::proxy::dispatch;
 use crate::proxy::reply::{NodeReply, Reply};
 use crate::proxy::request::Received;
-use crate::proxy::rewrite::http1::{Client, interim, response};
+use crate::proxy::rewrite::http1::{Client, interim, is_bodiless, response};
 use crate::reason::Reason;
 
 /// How long a client that expects 100 is kept waiting for the node's: as long as curl waits before
@@ -119,9 +119,12 @@ async fn serve_request(
     connection.awaits.set(Awaits {
         interims: asked.is_http_11,
         go_on: !decoder.is_at_end() && received.expects_continue(),
-        end: true,
+        presence: Presence::Watched,
     });
-    let body = ClientBody::Http1(Rc::clone(connection));
+    let body = ClientBody::Http1 {
+        connection: Rc::downgrade(connection),
+        request: connection.next_request(),
+    };
     let mut served = pin!(dispatch::serve(connection, received, body));
     let reply = poll_fn(|cx| match served.as_mut().poll(cx) {
         Poll::Ready(reply) => Poll::Ready(Some(reply)),
@@ -156,7 +159,12 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
     let Reply { head, mut body } = reply;
     let is_local = matches!(head, crate::proxy::reply::ReplyHead::Local(_));
     // A body that nobody read is skipped while it is short.
-    let skipped = !is_local || poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
+    let skipped = if is_local {
+        poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await
+    } else {
+        // Whether a client that was not told to go on still sends its body cannot be known.
+        !connection.expects_continue()
+    };
     let drains = connection.thread.phase() >= Phase::Draining;
     let persistence = match asked.persistence {
         Persistence::KeepAlive if skipped && !drains => Persistence::KeepAlive,
@@ -177,7 +185,7 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
         };
         response(outbox.buffer(), &head, body.length(), client)
     };
-    if asked.method == Method::HEAD {
+    if is_bodiless(head.status(), &asked.method) {
         body.withhold();
     }
     let until_close = persistence == Persistence::Close && !asked.is_http_11;
@@ -185,8 +193,10 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
     let sent = poll_fn(|cx| {
         let sent = transmit.poll(cx, &mut outbox, &connection.stream);
         if sent.is_pending() {
-            if let Some(body) = &transmit.body {
+            if let Some(body) = &mut transmit.body {
                 body.outcome().waits();
+                // A client may want to send before it reads.
+                body.poll_upload(cx);
             }
             let left = || Err(Broke::Io(io::ErrorKind::ConnectionAborted.into()));
             return connection.poll_gone(cx).map(|()| left());
@@ -212,6 +222,7 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
         }
     }
     drop(transmit);
+    connection.next_request();
     let skipped = poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
     Ok(if skipped {
         persistence
@@ -275,6 +286,10 @@ impl Connection {
                     return Poll::Ready(Begun::Next(Next::Idle));
                 }
                 Poll::Pending => {
+                    let is_empty_line = wire.inbox.bytes().iter().all(u8::is_ascii_whitespace);
+                    if is_empty_line && self.thread.phase() >= Phase::Draining {
+                        return Poll::Ready(Begun::Next(Next::Close));
+                    }
                     let parking = &self.thread.parking;
                     if parking.is_over(&self.spot) {
                         return Poll::Ready(Begun::Next(Next::Close));
@@ -305,11 +320,30 @@ impl Connection {
         let mut decoder = self.decoder.get();
         let polled = self.wire.borrow_mut().poll_frame(cx, &mut decoder);
         self.decoder.set(decoder);
-        if polled.is_ready() {
-            // Whoever sends its body waits for nothing.
-            self.set_awaits(|it| it.go_on = false);
+        if let Poll::Ready(frame) = &polled {
+            let left = matches!(frame, Some(Err(WireError::Io(_) | WireError::Closed)));
+            self.set_awaits(|it| {
+                // Whoever sends its body waits for nothing.
+                it.go_on = false;
+                if left {
+                    it.presence = Presence::Left;
+                }
+            });
         }
         polled
+    }
+
+    /// A number for the request, or whatever else, that is served from now on: whoever reads the
+    /// body of the one before reads nothing more.
+    fn next_request(&self) -> u32 {
+        let next = self.request.get().wrapping_add(1);
+        self.request.set(next);
+        next
+    }
+
+    /// Whether `request` is what is served.
+    pub(in crate::proxy) fn serves(&self, request: u32) -> bool {
+        self.request.get() == request
     }
 
     /// Whether the request's body was read to its end.
@@ -390,14 +424,16 @@ impl Connection {
     /// Ready when the client left: nobody waits for the response any more. While the request's body
     /// is read, its reader sees that.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.awaits.get().end || !self.is_body_at_end() {
-            return Poll::Pending;
+        match self.awaits.get().presence {
+            Presence::Left => return Poll::Ready(()),
+            Presence::Watched if self.is_body_at_end() => {}
+            Presence::Watched | Presence::Unknown => return Poll::Pending,
         }
         if ready!(self.stream.poll_closed(cx)) {
             return Poll::Ready(());
         }
         // It sent its next request already: what comes after that cannot be seen.
-        self.set_awaits(|it| it.end = false);
+        self.set_awaits(|it| it.presence = Presence::Unknown);
         Poll::Pending
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
@@ -95,8 +95,12 @@ pub(super) type Answer = Response<Copied>;
 /// Answers one request.
 pub(super) async fn respond((connection, request): Stream) -> Answer {
     let (parts, incoming) = request.into_parts();
+    let is_head = parts.method == Method::HEAD;
     let body = ClientBody::Http2(incoming);
-    let Reply { head, body } = dispatch::serve(&connection, Received::http2(parts), body).await;
+    let Reply { head, mut body } = dispatch::serve(&connection, Received::http2(parts), body).await;
+    if is_head {
+        body.withhold();
+    }
     // hyper sends it when it likes.
     body.outcome().waits();
     let head = rewrite::http2::response(head, &connection.thread.pseudonym);

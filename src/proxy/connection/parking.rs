@@ -6,8 +6,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
-/// How long a connection may wait for a request's head to be there, in sweeps of a second (nginx's
-/// `keepalive_timeout` is 75 s): idle time and slow heads are one.
+/// How long a connection may be idle, and then again how long a head may take once it has begun, in
+/// sweeps of a second (nginx's `keepalive_timeout` is 75 s).
 const WAIT_MAX: u32 = 75;
 
 /// The waiting connections of a thread.

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io::Write as _;
 
+use http::header::{COOKIE, HeaderValue};
 use http::{Method, StatusCode, response};
 
 use super::super::fields::{EndToEnd, Pseudonym};
 use super::super::forward::Call;
 use super::super::reply::{NodeReply, ReplyHead};
 use super::{Host, Told, request_lines, response_lines};
-use crate::head::Known;
+use crate::head::{FieldLine, Fields, Known};
 use crate::http1::{Length, Persistence, end_head, field, request_line, status_line};
 
 /// How a body is framed on its way out.
@@ -50,7 +51,21 @@ pub(in crate::proxy) fn request(out: &mut Vec<u8>, call: &Call, told: Told<'_>) 
         node @ Host::Node(_) => line(out, "host", node),
     }
     for it in request_lines(call, told) {
+        // HTTP/2 may bring it in pieces, HTTP/1.1 has one line (RFC 9113 8.2.3).
+        if matches!(it, FieldLine::Typed(name, _) if *name == COOKIE) {
+            continue;
+        }
         field(out, it.name(), it.value());
+    }
+    if let Fields::Map(map) = fields
+        && map.contains_key(COOKIE)
+    {
+        let crumbs: Vec<_> = map
+            .get_all(COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        field(out, b"cookie", &crumbs.join(&b"; "[..]));
     }
     if EndToEnd::of(fields).wants_trailers() {
         field(out, b"te", b"trailers");
@@ -152,7 +167,7 @@ fn node(out: &mut Vec<u8>, reply: &NodeReply, client: Client<'_>) -> bool {
 }
 
 /// Whether no body follows, whatever the fields say (RFC 9112 6.3, 1).
-fn is_bodiless(status: StatusCode, asked: &Method) -> bool {
+pub(in crate::proxy) fn is_bodiless(status: StatusCode, asked: &Method) -> bool {
     *asked == Method::HEAD || matches!(status.as_u16(), 100..200 | 204 | 304)
 }
 
