@@ -1,10 +1,16 @@
-//! Does finding a route cost more with a thousand routes than with one, and what does a key cost?
+//! Does finding a route cost more with a thousand routes than with one, and a plan with a thousand
+//! nodes than with one, and what does a key cost?
 //!
 //! `cargo bench --bench routing`
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+use std::time::Duration;
+
+use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method};
+use keyway::cluster::{Circumstances, Pick, State, reconcile};
+use keyway::config::{Config, Overrides};
 use keyway::head::{Fields, RequestHead};
 use keyway::key::{Body, KeySpec};
 use keyway::routing::{Captures, PathPattern, RouteMatch, RouteTable};
@@ -91,5 +97,49 @@ fn key(bencher: Bencher<'_, '_>, source: &str) {
     bencher.bench_local(|| {
         spec.lookup(black_box(&head), &captures, Body::Unread)
             .unwrap()
+    });
+}
+
+/// The state of `nodes` shards of one node each, as flags make it.
+fn state(nodes: usize) -> State {
+    let node = |at| format!("n{at}=127.0.0.1:{}", 1024 + at);
+    let nodes: Vec<_> = (0..nodes).map(node).collect();
+    let (listen, key) = (["127.0.0.1:0".to_owned()], ["path".to_owned()]);
+    let config = Config::from_flags(&listen, &key, &nodes, &Overrides::default(), 1).unwrap();
+    let circumstances = Circumstances {
+        threads: 1,
+        now: Duration::ZERO,
+    };
+    reconcile(None, config.desired, circumstances)
+        .unwrap()
+        .state
+}
+
+/// The first node of the plan of each of 1024 keys: its slot, its shard, the order of the shard's nodes, standing.
+#[divan::bench(args = [1, 10, 1000])]
+fn first_of_plan(bencher: Bencher<'_, '_>, nodes: usize) {
+    let state = state(nodes);
+    let cluster = &state.clusters[0];
+    let keys: Vec<_> = (0..1024).map(|at| format!("/users/{at}")).collect();
+    bencher
+        .counter(ItemsCount::new(keys.len()))
+        .bench_local(|| {
+            for key in &keys {
+                let key = black_box(key.as_bytes());
+                let token = cluster.placement.token(key);
+                black_box(Pick::new(cluster, Some(key), token).next(cluster, 0));
+            }
+        });
+}
+
+/// All of a plan, as if every node failed: up to the bound of attempts.
+#[divan::bench(args = [1, 10, 1000])]
+fn whole_plan(bencher: Bencher<'_, '_>, nodes: usize) {
+    let state = state(nodes);
+    let cluster = &state.clusters[0];
+    let key = b"/users/42";
+    bencher.bench_local(|| {
+        let mut pick = Pick::new(cluster, Some(key), cluster.placement.token(key));
+        std::iter::from_fn(|| pick.next(cluster, 0)).count()
     });
 }
