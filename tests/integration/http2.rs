@@ -1,6 +1,7 @@
 //! HTTP/2 on either side, by hyper's client and a node of hyper's server.
 
 use std::convert::Infallible;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +13,9 @@ use hyper::client::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
-use crate::support::{Keyway, Node};
+use crate::support::{Keyway, Node, find};
 
 type Seen = Arc<Mutex<Vec<http::request::Parts>>>;
 
@@ -208,4 +210,84 @@ async fn many_streams_share_one_connection_each_way() {
         keyway.metric("keyway_connections", &["side=\"downstream\""]),
         1.0
     );
+}
+
+/// An HTTP/2 node whose handlers speak frames as they like, which hyper's would not.
+async fn frame_node(
+    answer: impl Fn(h2::server::SendResponse<Bytes>) + Clone + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_request, respond))) = connection.accept().await {
+                    answer(respond);
+                }
+            });
+        }
+    });
+    address
+}
+
+fn by_http2(address: SocketAddr) -> Keyway {
+    let clusters = "clusters: { c: { protocol: h2, retry: { attempts: 1 } } }\n";
+    Keyway::start(&format!("{ROUTES}{clusters}"), &topology(address))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_after_a_204_is_not_the_next_response() {
+    let address = frame_node(|mut respond| {
+        let head = Response::builder().status(204).body(()).unwrap();
+        let mut stream = respond.send_response(head, false).unwrap();
+        let data = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+        stream.send_data(data.into(), true).unwrap();
+    });
+    let keyway = by_http2(address.await);
+    let mut client = keyway.client();
+    for _ in 0..3 {
+        let reply = client.get("/k");
+        assert_eq!(reply.status, 204);
+        assert_eq!(reply.field("transfer-encoding"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_reset_without_an_error_has_not_ended() {
+    for length in [Some(100), None] {
+        let read = Arc::new(Notify::new());
+        let has_read = Arc::clone(&read);
+        let address = frame_node(move |mut respond| {
+            let mut head = Response::builder();
+            if let Some(length) = length {
+                head = head.header("content-length", length);
+            }
+            let head = head.body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            stream.send_data("hello".into(), false).unwrap();
+            let has_read = Arc::clone(&has_read);
+            tokio::spawn(async move {
+                // A reset overtakes what was not read.
+                has_read.notified().await;
+                stream.send_reset(h2::Reason::NO_ERROR);
+            });
+        });
+        let keyway = by_http2(address.await);
+        let mut client = keyway.client();
+        client.send("GET /k HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let mut received = Vec::new();
+        while find(&received, b"hello").is_none() {
+            let mut byte = [0];
+            client.stream.read_exact(&mut byte).unwrap();
+            received.push(byte[0]);
+        }
+        read.notify_one();
+        client.stream.read_to_end(&mut received).unwrap();
+        assert!(!received.ends_with(b"0\r\n\r\n"), "{length:?}");
+        keyway.until_idle();
+        let broken = ["class=\"error\""];
+        assert_eq!(keyway.count("keyway_requests_total", &broken), 1);
+    }
 }
