@@ -27,6 +27,8 @@ pub(crate) use request::is_authority;
 pub use request::{PREFACE, RequestLine, Target, parse_request};
 pub use response::{StatusLine, parse_response};
 
+use crate::head::FieldTable;
+
 /// The largest head that is read, in bytes; `HAProxy` and nginx end at 16 and 32 KiB by default.
 pub const HEAD_MAX: usize = 64 << 10;
 
@@ -97,6 +99,31 @@ impl From<httparse::Error> for Error {
             httparse::Error::Version => Self::Version,
         }
     }
+}
+
+/// Whether more may come of a head of which `head` is there.
+fn unfinished(head: &[u8]) -> Result<(), Error> {
+    if head.len() < HEAD_MAX {
+        Ok(())
+    } else {
+        Err(Error::HeadTooLarge)
+    }
+}
+
+/// Puts the fields of the whole `head`, a part of `bytes`, into `table`.
+fn take_fields(
+    bytes: &[u8],
+    head: &[u8],
+    fields: &[httparse::Header<'_>],
+    table: &mut FieldTable,
+) -> Result<(), Error> {
+    if !ends_lines_with_crlf(head) {
+        return Err(Error::LineEnd);
+    }
+    for field in fields {
+        table.push(bytes, field.name.as_bytes(), field.value);
+    }
+    Ok(())
 }
 
 /// Whether the start line of `head`, and every field line of it, ends with CRLF: httparse takes a

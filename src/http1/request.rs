@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::Method;
 
 use super::framing::{self, Length, Persistence};
-use super::{Error, FIELDS_MAX, HEAD_MAX, TARGET_MAX, ends_lines_with_crlf};
+use super::{Error, FIELDS_MAX, HEAD_MAX, TARGET_MAX, take_fields, unfinished};
 use crate::head::{FieldTable, Fields, Span};
 
 /// What a client that speaks HTTP/2 from the start sends first (RFC 9113 3.4): this much of it
@@ -70,18 +70,9 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
     let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
         (whole?, parsed.method, parsed.path, parsed.version)
     else {
-        return if head.len() < HEAD_MAX {
-            Ok(None)
-        } else {
-            Err(Error::HeadTooLarge)
-        };
+        return unfinished(head).map(|()| None);
     };
-    if !ends_lines_with_crlf(&head[..len]) {
-        return Err(Error::LineEnd);
-    }
-    for field in parsed.headers.iter() {
-        table.push(bytes, field.name.as_bytes(), field.value);
-    }
+    take_fields(bytes, &head[..len], parsed.headers, table)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Error::StartLine)?;
     let target = target(&method, path.as_bytes(), bytes)?;
     let is_http_11 = version == 1;

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::{Method, StatusCode};
 
 use super::framing::{self, Length, Persistence};
-use super::{Error, FIELDS_MAX, HEAD_MAX, ends_lines_with_crlf};
+use super::{Error, FIELDS_MAX, HEAD_MAX, take_fields, unfinished};
 use crate::head::{FieldTable, Fields, Span};
 
 /// A response's head, but for its fields, as offsets into the bytes that it was parsed from.
@@ -47,18 +47,9 @@ pub fn parse_response(
     let (httparse::Status::Complete(len), Some(code), Some(version)) =
         (whole, parsed.code, parsed.version)
     else {
-        return if head.len() < HEAD_MAX {
-            Ok(None)
-        } else {
-            Err(Error::HeadTooLarge)
-        };
+        return unfinished(head).map(|()| None);
     };
-    if !ends_lines_with_crlf(&head[..len]) {
-        return Err(Error::LineEnd);
-    }
-    for field in parsed.headers.iter() {
-        table.push(bytes, field.name.as_bytes(), field.value);
-    }
+    take_fields(bytes, &head[..len], parsed.headers, table)?;
     let status = StatusCode::from_u16(code).map_err(|_| Error::StartLine)?;
     let reason = parsed
         .reason
