@@ -43,18 +43,13 @@ impl Alarm {
             timer.as_mut().reset(deadline);
         }
     }
-
-    /// Ends the wait; the next one begins afresh.
-    pub fn rest(&mut self) {
-        if let Some(timer) = self.0.take() {
-            Spares::keep(&SPARE, timer);
-        }
-    }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.rest();
+        if let Some(timer) = self.0.take() {
+            Spares::keep(&SPARE, timer);
+        }
     }
 }
 

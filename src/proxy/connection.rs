@@ -16,6 +16,7 @@ use crate::drain::Phase;
 use crate::http1::Decoder;
 use crate::net::{Outbox, Stream, Wire};
 
+mod client;
 mod http1;
 mod http2;
 mod parking;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use http_body::Frame;
 
-use super::body::{Broke, RequestBody, Transmit};
+use super::body::{Broke, ClientFault, RequestBody, Transmit};
 use super::error::AttemptError;
 use super::forward::Call;
 use super::rewrite::{self, Told};
@@ -63,7 +63,7 @@ impl Http1Exchange {
         cx: &mut Context<'_>,
         asked: &Method,
     ) -> Poll<Result<ResponseBytes, AttemptError>> {
-        if let Err(Broke::Body(fault)) = self.poll_upload(cx) {
+        if let Err(fault) = self.poll_upload(cx) {
             return Poll::Ready(Err(AttemptError::Client(fault)));
         }
         let head = self.lease.connection.wire.poll_response(cx, asked);
@@ -103,10 +103,10 @@ impl Http1Exchange {
     }
 
     /// Goes on with the request while the response's reader does not want more of it.
-    pub(super) fn poll_upload(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Broke<super::body::ClientFault>> {
+    ///
+    /// # Errors
+    /// When the client spoiled it. What the node does not take is told by the response.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
         let Upload::Sending(transmit) = &mut self.upload else {
             return Ok(());
         };
@@ -122,12 +122,12 @@ impl Http1Exchange {
                 self.lease.connection.outbox.clear();
                 self.upload = Upload::Failed { error, unsent };
             }
-            Poll::Ready(Err(spoiled)) => {
+            Poll::Ready(Err(Broke::Body(fault))) => {
                 self.lease.connection.outbox.clear();
                 let error = io::ErrorKind::BrokenPipe.into();
                 let unsent = false;
                 self.upload = Upload::Failed { error, unsent };
-                return Err(spoiled);
+                return Err(fault);
             }
         }
         Ok(())

@@ -1,0 +1,172 @@
+//! The client of an HTTP/1.1 request while the request is served: its body, what it is told
+//! meanwhile, and whether it is still there.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http_body::Frame;
+use tokio::time::Instant;
+
+use super::{Awaits, Connection, Presence};
+use crate::http1::Persistence;
+use crate::net::{Alarm, WireError};
+use crate::proxy::reply::NodeReply;
+use crate::proxy::rewrite::http1::{Client, interim};
+
+/// How long a client that expects 100 is kept waiting for the node's: as long as curl waits before
+/// it sends its body anyway.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// What of a body nobody wants is still read so that the connection can go on, in bytes.
+const DRAIN_MAX: usize = 64 << 10;
+
+impl Connection {
+    /// The next piece of the request's body.
+    pub(in crate::proxy) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        self.flush_interims(cx);
+        let mut decoder = self.decoder.get();
+        let polled = self.wire.borrow_mut().poll_frame(cx, &mut decoder);
+        self.decoder.set(decoder);
+        if let Poll::Ready(frame) = &polled {
+            let left = matches!(frame, Some(Err(WireError::Io(_) | WireError::Closed)));
+            self.set_awaits(|it| {
+                // Whoever sends its body waits for nothing.
+                it.go_on = false;
+                if left {
+                    it.presence = Presence::Left;
+                }
+            });
+        }
+        polled
+    }
+
+    /// A number for the request, or whatever else, that is served from now on: whoever reads the
+    /// body of the one before reads nothing more.
+    pub(super) fn next_request(&self) -> u32 {
+        let next = self.request.get().wrapping_add(1);
+        self.request.set(next);
+        next
+    }
+
+    /// Whether `request` is what is served.
+    pub(in crate::proxy) fn serves(&self, request: u32) -> bool {
+        self.request.get() == request
+    }
+
+    /// Whether the request's body was read to its end.
+    pub(in crate::proxy) fn is_body_at_end(&self) -> bool {
+        self.decoder.get().is_at_end()
+    }
+
+    /// The bytes of the request's body that are still to come, where its framing tells.
+    pub(in crate::proxy) fn body_remaining(&self) -> Option<u64> {
+        self.decoder.get().remaining()
+    }
+
+    /// Whether the client sends its body only once it is told to.
+    pub(in crate::proxy) fn expects_continue(&self) -> bool {
+        self.awaits.get().go_on
+    }
+
+    /// Tells a client that waits for it to send its body.
+    pub(in crate::proxy) fn says_continue(&self) {
+        if self.expects_continue() {
+            let mut interims = self.interims.borrow_mut();
+            let outbox = interims.get_or_insert_default();
+            outbox
+                .buffer()
+                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.set_awaits(|it| it.go_on = false);
+        }
+    }
+
+    /// Passes on a node's 1xx response, to a client that takes it.
+    pub(in crate::proxy) fn passes_interim(&self, reply: &NodeReply) {
+        let awaits = self.awaits.get();
+        let is_continue = reply.head.status() == 100;
+        // A client that was told already, or that did not ask, is not told to go on.
+        if !awaits.interims || is_continue && !awaits.go_on {
+            return;
+        }
+        if is_continue {
+            self.set_awaits(|it| it.go_on = false);
+        }
+        let date = self.thread.date();
+        let client = Client {
+            method: &Method::GET,
+            is_http_11: true,
+            takes_trailers: false,
+            persistence: Persistence::KeepAlive,
+            pseudonym: &self.thread.pseudonym,
+            date: &date,
+        };
+        let mut interims = self.interims.borrow_mut();
+        let outbox = interims.get_or_insert_default();
+        if !outbox.is_full() {
+            interim(outbox.buffer(), reply, client);
+        }
+    }
+
+    /// Writes what the client is told meanwhile; and tells it to go on once the node had its time
+    /// to do so, since `begun`.
+    pub(in crate::proxy) fn poll_interims(
+        &self,
+        cx: &mut Context<'_>,
+        pause: &mut Alarm,
+        begun: Instant,
+    ) {
+        if self.expects_continue() && pause.poll_until(cx, begun + CONTINUE_WAIT).is_ready() {
+            self.says_continue();
+        }
+        self.flush_interims(cx);
+    }
+
+    fn flush_interims(&self, cx: &mut Context<'_>) {
+        if let Some(outbox) = &mut *self.interims.borrow_mut() {
+            // What is left goes out with the response; a broken connection breaks there too.
+            let _best_effort = outbox.poll_flush(cx, &self.stream);
+        }
+    }
+
+    /// Ready when the client left: nobody waits for the response any more. While the request's body
+    /// is read, its reader sees that.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.awaits.get().presence {
+            Presence::Left => return Poll::Ready(()),
+            Presence::Watched if self.is_body_at_end() => {}
+            Presence::Watched | Presence::Unknown => return Poll::Pending,
+        }
+        if ready!(self.stream.poll_closed(cx)) {
+            return Poll::Ready(());
+        }
+        // It sent its next request already: what comes after that cannot be seen.
+        self.set_awaits(|it| it.presence = Presence::Unknown);
+        Poll::Pending
+    }
+
+    /// Skips what is there of a body that nobody wants; whether it came to its end.
+    pub(super) fn skip_body(&self, cx: &mut Context<'_>) -> bool {
+        let mut skipped = 0;
+        let mut decoder = self.decoder.get();
+        let mut wire = self.wire.borrow_mut();
+        while !decoder.is_at_end() && skipped <= DRAIN_MAX && !self.expects_continue() {
+            match wire.poll_frame(cx, &mut decoder) {
+                Poll::Ready(Some(Ok(frame))) => skipped += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(Some(Err(_)) | None) | Poll::Pending => break,
+            }
+        }
+        self.decoder.set(decoder);
+        decoder.is_at_end()
+    }
+
+    fn set_awaits(&self, change: impl FnOnce(&mut Awaits)) {
+        let mut awaits = self.awaits.get();
+        change(&mut awaits);
+        self.awaits.set(awaits);
+    }
+}
