@@ -3,6 +3,9 @@
 //! The phases only ever advance. Who watches decides what a phase means for it: listeners stop
 //! accepting, connections finish what is in flight.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
 use tokio::sync::watch;
 
 /// How far the process is on its way down.
@@ -21,22 +24,37 @@ pub enum Phase {
 
 /// The end that advances the phase.
 #[derive(Debug)]
-pub struct DrainTrigger(watch::Sender<Phase>);
+pub struct DrainTrigger {
+    advances: watch::Sender<Phase>,
+    word: Arc<AtomicU8>,
+}
 
 /// The end that sees the phase advance.
 #[derive(Clone, Debug)]
-pub struct DrainWatch(watch::Receiver<Phase>);
+pub struct DrainWatch {
+    advances: watch::Receiver<Phase>,
+    /// The phase once more, without the channel's lock: each request asks for it several times.
+    word: Arc<AtomicU8>,
+}
 
 /// A trigger and a watch of it.
 pub fn channel() -> (DrainTrigger, DrainWatch) {
     let (sender, receiver) = watch::channel(Phase::default());
-    (DrainTrigger(sender), DrainWatch(receiver))
+    let word = Arc::new(AtomicU8::new(Phase::default() as u8));
+    let watch = DrainWatch {
+        advances: receiver,
+        word: Arc::clone(&word),
+    };
+    let advances = sender;
+    (DrainTrigger { advances, word }, watch)
 }
 
 impl DrainTrigger {
     /// Goes on to `phase`; never back.
     pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|now| {
+        // Before anybody is woken by it.
+        self.word.fetch_max(phase as u8, Relaxed);
+        self.advances.send_if_modified(|now| {
             let further = phase > *now;
             *now = phase.max(*now);
             further
@@ -47,7 +65,12 @@ impl DrainTrigger {
 impl DrainWatch {
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        match self.word.load(Relaxed) {
+            0 => Phase::Serving,
+            1 => Phase::PreDrain,
+            2 => Phase::Draining,
+            _ => Phase::Over,
+        }
     }
 
     /// Waits until `phase` or a later one is reached; a lost trigger counts as the last phase.
@@ -55,7 +78,7 @@ impl DrainWatch {
     /// Cancel-safe.
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone, and with it the process.
-        let _gone = self.0.wait_for(|now| *now >= phase).await.is_err();
+        let _gone = self.advances.wait_for(|now| *now >= phase).await.is_err();
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Reason {
     Loop,
     /// No node could be sent a byte.
     NoHealthyNode,
-    /// A bound was reached that protects nodes.
+    /// A bound was reached that protects nodes, or keyway itself.
     Overloaded,
     /// keyway is ending.
     Draining,
@@ -124,7 +124,7 @@ impl Reason {
             Self::HeadersTooLarge   => ("headers_too_large",  Http::REQUEST_HEADER_FIELDS_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "The head is too large"),
             Self::Loop              => ("loop",               Http::LOOP_DETECTED,                   grpc::INTERNAL,           "The request passed this proxy before"),
             Self::NoHealthyNode     => ("no_healthy_node",    Http::SERVICE_UNAVAILABLE,             grpc::UNAVAILABLE,        "No node of the shard can be reached"),
-            Self::Overloaded        => ("overloaded",         Http::SERVICE_UNAVAILABLE,             grpc::RESOURCE_EXHAUSTED, "The nodes have as much as they may have"),
+            Self::Overloaded        => ("overloaded",         Http::SERVICE_UNAVAILABLE,             grpc::RESOURCE_EXHAUSTED, "As much is under way as may be"),
             Self::Draining          => ("draining",           Http::SERVICE_UNAVAILABLE,             grpc::UNAVAILABLE,        "The proxy is ending"),
             Self::ConnectFailed     => ("connect_failed",     Http::BAD_GATEWAY,                     grpc::UNAVAILABLE,        "The last node tried could not be reached"),
             Self::UpstreamReset     => ("upstream_reset",     Http::BAD_GATEWAY,                     grpc::UNAVAILABLE,        "The node broke the connection before it answered"),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use crate::backoff::Backoff;
+pub use crate::health::FailureList;
 use crate::units::Ratio;
 
 mod budget;
@@ -20,7 +21,7 @@ pub struct Policy {
     /// All attempts, the first included; at least 1.
     pub attempts: u32,
     /// The failures that are tried again, where it is safe.
-    pub on: RetryOn,
+    pub on: FailureList,
     /// The methods that may be repeated after bytes were sent.
     pub methods: RepeatableMethods,
     /// The methods that may be repeated after a timeout; never more than `methods`.
@@ -39,7 +40,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             attempts: 3,
-            on: RetryOn::default(),
+            on: FailureList::default(),
             methods: RepeatableMethods::Idempotent,
             on_timeout: RepeatableMethods::Safe,
             grpc: Vec::new(),
@@ -53,31 +54,6 @@ impl Default for Policy {
                 min_per_second: 10,
                 window: Duration::from_secs(10),
             },
-        }
-    }
-}
-
-/// The failures that are tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryOn {
-    /// No connection could be made.
-    pub connect: bool,
-    /// The connection broke before the response's head.
-    pub reset: bool,
-    /// An attempt timed out.
-    pub timeout: bool,
-    /// Response status codes, 5xx or 429, sorted.
-    pub statuses: Vec<u16>,
-}
-
-impl Default for RetryOn {
-    fn default() -> Self {
-        let statuses = vec![502, 503, 504];
-        Self {
-            connect: true,
-            reset: true,
-            timeout: true,
-            statuses,
         }
     }
 }
@@ -99,6 +75,12 @@ pub enum RepeatableMethods {
 pub struct GrpcCode(u8);
 
 impl GrpcCode {
+    /// The call took too long.
+    pub const DEADLINE_EXCEEDED: Self = Self(4);
+    /// The service has no more to give.
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// The service broke.
+    pub const INTERNAL: Self = Self(13);
     /// The service is not there at the moment.
     pub const UNAVAILABLE: Self = Self(14);
 

@@ -80,6 +80,8 @@ pub struct NodeSpec {
     pub address: Address,
     /// The zone that it runs in, when known.
     pub zone: Option<String>,
+    /// Its share of the shard's requests relative to the other nodes; at 0 it is tried last.
+    pub weight: u16,
     /// Whether it takes new requests.
     pub lifecycle: Lifecycle,
 }
@@ -95,7 +97,7 @@ pub enum Lifecycle {
     Draining,
 }
 
-/// Where a node listens: `host:port`, `[v6]:port` or `unix:/path`.
+/// Where a node listens: `host:port`, `[v6]:port`, `srv:_service._tcp.domain` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP endpoint whose host is an IP address or a name to resolve.
@@ -107,15 +109,49 @@ pub enum Address {
     },
     /// A Unix-domain stream socket.
     Unix(PathBuf),
+    /// TCP endpoints that SRV records name; never of a listener.
+    Srv(SrvName),
+}
+
+/// The name of SRV records: a service, over TCP, of a domain (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SrvName(String);
+
+impl SrvName {
+    /// The name that is looked up.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The domain whose service it is: what is left without the service's labels.
+    pub fn domain(&self) -> &str {
+        self.0.splitn(3, '.').nth(2).unwrap_or_default()
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut labels = name.splitn(3, '.');
+        let service = labels.next()?.strip_prefix('_')?;
+        let is_tcp = labels.next()?.eq_ignore_ascii_case("_tcp");
+        let domain = labels.next()?;
+        let named = is_host_name(name) && is_host_name(domain) && !service.is_empty();
+        (is_tcp && named).then(|| Self(name.to_owned()))
+    }
 }
 
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        match Self::parse_listener(text)? {
-            Self::Tcp { port: 0, .. } => Err(AddressError(text.to_owned())),
-            address => Ok(address),
+        let error = || AddressError {
+            expected: "host:port, [ipv6]:port, srv:_service._tcp.domain or unix:/absolute/path",
+            found: text.to_owned(),
+        };
+        if let Some(name) = text.strip_prefix("srv:") {
+            return SrvName::parse(name).map(Self::Srv).ok_or_else(error);
+        }
+        match Self::parse_listener(text) {
+            Ok(Self::Tcp { port: 0, .. }) | Err(_) => Err(error()),
+            Ok(address) => Ok(address),
         }
     }
 }
@@ -126,7 +162,10 @@ impl Address {
     /// # Errors
     /// When `text` is no address.
     pub fn parse_listener(text: &str) -> Result<Self, AddressError> {
-        let error = || AddressError(text.to_owned());
+        let error = || AddressError {
+            expected: "host:port, [ipv6]:port or unix:/absolute/path",
+            found: text.to_owned(),
+        };
         if let Some(path) = text.strip_prefix("unix:") {
             let absolute = path.starts_with('/');
             return absolute.then(|| Self::Unix(path.into())).ok_or_else(error);
@@ -161,14 +200,20 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Srv(name) => write!(f, "srv:{}", name.as_str()),
         }
     }
 }
 
 /// A text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected host:port, [ipv6]:port or unix:/absolute/path, found {0:?}")]
-pub struct AddressError(pub String);
+#[error("expected {expected}, found {found:?}")]
+pub struct AddressError {
+    /// What addresses look like.
+    pub expected: &'static str,
+    /// The text.
+    pub found: String,
+}
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +226,7 @@ mod tests {
             "[::1]:8080",
             "node-1.svc:9",
             "unix:/run/a.sock",
+            "srv:_http._tcp.users.internal",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -192,6 +238,28 @@ mod tests {
             "", "10.0.0.1", ":80", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "unix:x",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_named_by_its_labels() {
+        let name = SrvName::parse("_http._tcp.users.internal").unwrap();
+        assert_eq!(name.domain(), "users.internal");
+        for name in [
+            "",
+            "users.internal",
+            "_http.users.internal",
+            "_http._udp.users.internal",
+            "_._tcp.users",
+            "_http._tcp",
+            "_http._tcp.",
+            "_http._tcp.a:80",
+            "http._tcp.a",
+        ] {
+            let text = format!("srv:{name}");
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains("srv:_service._tcp.domain"), "{error}");
+            assert!(Address::parse_listener(&text).is_err(), "{text}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Failure {
     },
     /// No response head came in time.
     Timeout,
+    /// The node left rotation while its response was waited for: nothing may come in time.
+    Left,
     /// The node answered with this status code.
     Status(u16),
     /// The node answered with this gRPC status.
@@ -49,6 +51,10 @@ pub struct Situation {
     pub next_node: bool,
     /// Whether this node was the shard's only usable one when it was picked.
     pub only_node: bool,
+    /// Whether the node said when it may be asked again, and the deadline leaves time for that.
+    pub asked_back: bool,
+    /// Whether the request is another keyway's retry already.
+    pub nested: bool,
 }
 
 /// What follows a failed attempt.
@@ -56,7 +62,7 @@ pub struct Situation {
 pub enum Decision {
     /// The next node of the plan is tried at once.
     NextNode,
-    /// The same node is tried once more after a back-off: it is the shard's only one.
+    /// The same node is tried once more after a wait: it is the only one left.
     SameNode,
     /// The failure is the answer.
     Stop(Denied),
@@ -77,6 +83,8 @@ pub enum Denied {
     Deadline,
     /// No other node may be tried.
     NoCandidate,
+    /// Whoever sent it tries again itself: else attempts would multiply from hop to hop.
+    Nested,
     /// All attempts are made.
     Attempts,
 }
@@ -111,6 +119,10 @@ impl Policy {
         if situation.attempts >= self.attempts {
             return denied(Denied::Attempts);
         }
+        // What reached no application adds to nobody's load, on whichever hop.
+        if situation.nested && !matches!(failure, Failure::Connect | Failure::Unsent) {
+            return denied(Denied::Nested);
+        }
         if !self.method_allows(failure, situation.repeatable) {
             return denied(Denied::Method);
         }
@@ -126,6 +138,9 @@ impl Policy {
             _ if stale && situation.only_node => Decision::SameNode,
             _ if situation.next_node => Decision::NextNode,
             _ if failure == Failure::Connect && situation.only_node => Decision::SameNode,
+            _ if matches!(failure, Failure::Status(_)) && situation.asked_back => {
+                Decision::SameNode
+            }
             _ => denied(Denied::NoCandidate),
         }
     }
@@ -136,7 +151,7 @@ impl Policy {
             // What certainly was not sent is repeated whatever the policy lists.
             Failure::Unsent => true,
             Failure::Reset { .. } => self.on.reset,
-            Failure::Timeout => self.on.timeout,
+            Failure::Timeout | Failure::Left => self.on.timeout,
             Failure::Status(code) => self.on.statuses.contains(&code),
             Failure::Grpc(code) => self.grpc.contains(&code),
             Failure::Protocol => false,
@@ -148,7 +163,7 @@ impl Policy {
             // Unsent is unseen; and the operator named the gRPC codes that say "not processed",
             // for gRPC has only POST.
             Failure::Connect | Failure::Unsent | Failure::Grpc(_) => true,
-            Failure::Timeout => self.on_timeout.cover(of),
+            Failure::Timeout | Failure::Left => self.on_timeout.cover(of),
             Failure::Reset { .. } | Failure::Status(_) | Failure::Protocol => {
                 self.methods.cover(of)
             }
@@ -172,6 +187,8 @@ mod tests {
             time_left: true,
             next_node: true,
             only_node: false,
+            asked_back: false,
+            nested: false,
         }
     }
 
@@ -266,6 +283,45 @@ mod tests {
         assert_eq!(
             policy().decide(Failure::Connect, &beside_a_suspect),
             Decision::NextNode
+        );
+    }
+
+    #[test]
+    fn a_retry_of_another_hop_is_not_retried_but_where_nobody_saw_it() {
+        let nested = Situation {
+            nested: true,
+            ..situation(&Method::GET)
+        };
+        for failure in [RESET, Failure::Timeout, Failure::Left, Failure::Status(503)] {
+            let denied = Decision::Stop(Denied::Nested);
+            assert_eq!(policy().decide(failure, &nested), denied);
+        }
+        for failure in [Failure::Connect, Failure::Unsent] {
+            assert_eq!(policy().decide(failure, &nested), Decision::NextNode);
+        }
+    }
+
+    #[test]
+    fn who_asks_to_be_asked_again_is_when_nobody_else_is_left() {
+        let alone = Situation {
+            next_node: false,
+            asked_back: true,
+            ..situation(&Method::GET)
+        };
+        let status = Failure::Status(503);
+        assert_eq!(policy().decide(status, &alone), Decision::SameNode);
+        let others = Situation {
+            next_node: true,
+            ..alone
+        };
+        assert_eq!(policy().decide(status, &others), Decision::NextNode);
+        let post = Situation {
+            asked_back: true,
+            ..situation(&Method::POST)
+        };
+        assert_eq!(
+            policy().decide(status, &post),
+            Decision::Stop(Denied::Method)
         );
     }
 

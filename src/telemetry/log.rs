@@ -6,6 +6,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+/// What watches files is not to tell of each event: a log in a folder that is watched would be an event
+/// itself, without end.
+const WATCHER: &str = "notify=info";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -39,16 +43,22 @@ impl LogLevel {
         let filter = EnvFilter::try_new(filter.trim()).map_err(|error| {
             format!("expected a level or directives, found {filter:?}: {error}")
         })?;
+        let quiet = WATCHER.parse().map_err(|error| format!("{error}"))?;
+        let filter = filter.add_directive(quiet);
         self.0.reload(filter).map_err(|error| error.to_string())
     }
 }
+
+/// What is logged until somebody says otherwise. The resolver's own lines would tell of each datagram
+/// that it does not understand; what comes of a lookup is said once by who asked.
+const FILTER: &str = "info,hickory_net=error,hickory_proto=error";
 
 /// Starts logging to standard error, once a process.
 ///
 /// # Errors
 /// When the process logs already.
 pub fn init(format: LogFormat) -> Result<LogLevel, TryInitError> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(io::stderr);
     match format {

@@ -91,13 +91,30 @@ impl Histogram {
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ];
 
+    /// The same in nanoseconds.
+    const BOUNDS_NS: [u64; Self::BOUNDS.len()] = [
+        500_000,
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+    ];
+
     /// Counts one `duration`.
     pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = Self::BOUNDS.partition_point(|bound| *bound < seconds);
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = Self::BOUNDS_NS.partition_point(|bound| *bound < nanos);
         self.buckets[bucket].increment();
-        self.sum_ns
-            .add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        self.sum_ns.add(nanos);
     }
 
     /// The observations per bucket, not cumulated, and beyond the last bound.
@@ -129,6 +146,12 @@ mod tests {
         gauges.of(ThreadIndex(0)).add(1);
         gauges.of(ThreadIndex(1)).add(-1);
         assert_eq!(gauges.sum(Gauge::value), 0);
+    }
+
+    #[test]
+    fn bounds_are_the_same_in_both_units() {
+        let nanos = Histogram::BOUNDS.map(|it| Duration::from_secs_f64(it).as_nanos());
+        assert_eq!(nanos, Histogram::BOUNDS_NS.map(u128::from));
     }
 
     #[test]
