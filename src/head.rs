@@ -1,7 +1,8 @@
 //! Pure: the one borrowed view of a request that routes, keys and plans see.
 //!
 //! Whatever protocol brought the request, the domain reads it through [`RequestHead`]. What a
-//! request is routed by is exactly what is forwarded: nothing here normalises.
+//! request is routed by is exactly what is forwarded: a path that is to have its [`normal()`] form has
+//! it before anybody looks.
 
 use std::net::IpAddr;
 
@@ -9,10 +10,12 @@ use http::Method;
 
 mod fields;
 mod known;
+mod normal;
 mod pattern;
 
-pub use fields::{FieldLine, FieldTable, Fields, Span, content_length, is_forbidden_trailer};
+pub use fields::{FieldLine, FieldTable, Fields, Span, allowed_trailers, content_length};
 pub use known::{Known, KnownSet};
+pub use normal::{NotNormal, normal};
 pub use pattern::{CAPTURES_MAX, Captures, PathPattern, PatternError};
 pub(crate) use pattern::{Segment, segments};
 

@@ -28,14 +28,14 @@ pub use request::{PREFACE, RequestLine, Target, parse_request};
 pub use response::{StatusLine, parse_response};
 
 use crate::head::FieldTable;
+use crate::limits::HeadLimits;
 
-/// The largest head that is read, in bytes; `HAProxy` and nginx end at 16 and 32 KiB by default.
-pub const HEAD_MAX: usize = 64 << 10;
+/// The largest head of a response that is read, in bytes; `HAProxy` and nginx end at 16 and 32 KiB
+/// by default.
+pub const HEAD_MAX: usize = HeadLimits::MAX.bytes;
 
-/// The longest request target, in bytes; RFC 9112 section 3 asks for 8000 at least.
-pub const TARGET_MAX: usize = 32 << 10;
-
-/// The most fields of a head or trailer section (`HAProxy`'s `tune.http.maxhdr` is 101).
+/// The most fields of a response's head or of a trailer section (`HAProxy`'s `tune.http.maxhdr` is
+/// 101).
 pub const FIELDS_MAX: usize = 100;
 
 /// The largest trailer section, in bytes; hyper refuses at 16 KiB.
@@ -54,8 +54,8 @@ pub enum Error {
     /// The request's target is of no form of RFC 9112 section 3.2.
     #[error("expected a request target, found something else")]
     Target,
-    /// The target is longer than [`TARGET_MAX`].
-    #[error("the target has more than {TARGET_MAX} bytes")]
+    /// The target is longer than it may be.
+    #[error("the target has more bytes than it may")]
     TargetTooLong,
     /// Neither HTTP/1.1 nor HTTP/1.0.
     #[error("expected HTTP/1.1 or HTTP/1.0, found another version")]
@@ -66,9 +66,12 @@ pub enum Error {
     /// A line ended otherwise than with CRLF.
     #[error("expected CRLF at the end of a line, found something else")]
     LineEnd,
-    /// The head is larger than [`HEAD_MAX`] or has more than [`FIELDS_MAX`] fields.
-    #[error("the head has more than {HEAD_MAX} bytes or {FIELDS_MAX} fields")]
+    /// The head is larger than it may be.
+    #[error("the head has more bytes than it may")]
     HeadTooLarge,
+    /// The head has more fields than it may.
+    #[error("the head has more fields than it may")]
+    TooManyFields,
     /// Content-Length is not one number.
     #[error("expected one number as Content-Length, found something else")]
     ContentLength,
@@ -95,15 +98,15 @@ impl From<httparse::Error> for Error {
             httparse::Error::HeaderName | httparse::Error::HeaderValue => Self::Field,
             httparse::Error::NewLine => Self::LineEnd,
             httparse::Error::Status | httparse::Error::Token => Self::StartLine,
-            httparse::Error::TooManyHeaders => Self::HeadTooLarge,
+            httparse::Error::TooManyHeaders => Self::TooManyFields,
             httparse::Error::Version => Self::Version,
         }
     }
 }
 
-/// Whether more may come of a head of which `head` is there.
-fn unfinished(head: &[u8]) -> Result<(), Error> {
-    if head.len() < HEAD_MAX {
+/// Whether more may come of a head of at most `max` bytes, of which `head` is there.
+fn unfinished(head: &[u8], max: usize) -> Result<(), Error> {
+    if head.len() < max {
         Ok(())
     } else {
         Err(Error::HeadTooLarge)

@@ -57,6 +57,14 @@ impl KeySpec {
         self.alternatives.iter().flatten().any(Part::needs_body)
     }
 
+    /// Whether the key may be in the header field `name`.
+    pub fn reads_header(&self, name: &str) -> bool {
+        self.alternatives
+            .iter()
+            .flatten()
+            .any(|it| it.reads_header(name))
+    }
+
     /// Looks for the key. The body only counts when no source before it yields.
     ///
     /// # Errors

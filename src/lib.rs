@@ -41,7 +41,10 @@ pub mod telemetry;
 
 // Domain: pure, no I/O, no clock.
 pub mod reason;
+pub mod limits;
+pub mod sources;
 pub mod head;
+pub mod forwarded;
 pub mod placement;
 pub mod key;
 pub mod topology;
@@ -49,9 +52,12 @@ pub mod health;
 pub mod retry;
 pub mod routing;
 
-// Mechanisms: codecs, sockets, pools.
+// Mechanisms: codecs, sockets, names, pools.
 pub mod http1;
+pub mod proxy_protocol;
+pub mod tls;
 pub mod net;
+pub mod names;
 pub mod upstream;
 
 // Live state: the one swapped state and its one writer.

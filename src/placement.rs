@@ -254,7 +254,7 @@ impl Placement {
     /// The member that owns `token`.
     pub fn owner(&self, token: Token) -> MemberIndex {
         let ring = self.ring();
-        ring.row(ring.position(token))[0]
+        ring.owner(ring.position(token))
     }
 
     /// Every member with a weight above 0, once, in the order of preference: the replica set, led
@@ -268,7 +268,8 @@ impl Placement {
         Candidates {
             ring,
             position,
-            row: ring.row(position).iter(),
+            owner: Some(ring.owner(position)),
+            row: ring.row(position)[1..].iter(),
             tail: None,
         }
     }
@@ -334,6 +335,13 @@ impl Ring {
         }
     }
 
+    fn owner(&self, position: usize) -> MemberIndex {
+        match self {
+            Self::Slots(table) => table.owner(position),
+            Self::Ketama(ring) => ring.owner(position),
+        }
+    }
+
     fn row(&self, position: usize) -> &[MemberIndex] {
         match self {
             Self::Slots(table) => table.row(position),
@@ -358,6 +366,8 @@ impl Ring {
 pub struct Candidates<'a> {
     ring: &'a Ring,
     position: usize,
+    owner: Option<MemberIndex>,
+    /// Those that are tabled behind the owner.
     row: std::slice::Iter<'a, MemberIndex>,
     tail: Option<std::vec::IntoIter<MemberIndex>>,
 }
@@ -366,8 +376,8 @@ impl Iterator for Candidates<'_> {
     type Item = MemberIndex;
 
     fn next(&mut self) -> Option<MemberIndex> {
-        if let Some(member) = self.row.next() {
-            return Some(*member);
+        if let Some(member) = self.owner.take().or_else(|| self.row.next().copied()) {
+            return Some(member);
         }
         let tail = || self.ring.tail(self.position).into_iter();
         self.tail.get_or_insert_with(tail).next()

@@ -35,6 +35,14 @@ pub struct Route {
     pub honour_idempotency_key: bool,
 }
 
+impl Route {
+    /// Whether the route goes by the header field `name`, to be found or to find the key.
+    pub fn reads_header(&self, name: &str) -> bool {
+        let mut headers = self.matcher.headers.iter();
+        self.key.reads_header(name) || headers.any(|(it, _)| name.eq_ignore_ascii_case(it.as_str()))
+    }
+}
+
 /// What happens to a request whose key is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingKey {
@@ -66,6 +74,11 @@ pub enum Prefer {
     Key,
     /// As written in the topology.
     Order,
+    /// Those of keyway's own zone first, then the others, each by key.
+    Zone,
+    /// The less loaded of two at random, by requests under way and latency: a key has no node of its
+    /// own.
+    LeastLoaded,
 }
 
 /// What happens when no node of the owning shard can serve a request.

@@ -44,15 +44,15 @@ struct Line {
 /// A message's fields.
 #[derive(Clone, Copy, Debug)]
 pub enum Fields<'a> {
-    /// As HTTP/2 brought them.
-    Map(&'a HeaderMap),
+    /// As HTTP/2 brought them, and which of them are known: to ask the map takes a hash each time.
+    Map(&'a HeaderMap, KnownSet),
     /// As HTTP/1.1 brought them: the message's bytes, and where its lines are.
     Lines(&'a [u8], &'a FieldTable),
 }
 
-/// A walk over HTTP/2's map or over lines.
+/// A walk over values of HTTP/2's map, if there are any, or over lines.
 enum Walk<'a, M> {
-    Map(M),
+    Map(Option<M>),
     Lines(&'a [u8], slice::Iter<'a, Line>),
 }
 
@@ -129,31 +129,32 @@ impl Drop for FieldTable {
 // === impl Fields ===
 
 impl<'a> Fields<'a> {
-    /// Every line, in the order received; HTTP/2's map keeps only the order of one name's lines.
-    pub fn lines(self) -> impl Iterator<Item = FieldLine<'a>> {
-        let mut lines = match self {
-            Self::Map(map) => Walk::Map(map.iter()),
-            Self::Lines(message, table) => Walk::Lines(message, table.lines.iter()),
-        };
-        iter::from_fn(move || match &mut lines {
-            Walk::Map(map) => map
-                .next()
-                .map(|(name, value)| FieldLine::Typed(name, value)),
-            Walk::Lines(message, lines) => lines.next().map(|it| {
-                let (name, value) = (it.name.of_bytes(message), it.value.of_bytes(message));
-                FieldLine::Raw(it.known, name, value)
-            }),
-        })
+    /// Gives `take` every line, in the order received; HTTP/2's map keeps only the order of one
+    /// name's lines. No iterator: whose lines they are is asked once, not at each.
+    pub fn each(self, mut take: impl FnMut(FieldLine<'a>)) {
+        match self {
+            Self::Map(map, _) => {
+                for (name, value) in map {
+                    take(FieldLine::Typed(name, value));
+                }
+            }
+            Self::Lines(message, table) => {
+                for it in &table.lines {
+                    let (name, value) = (it.name.of_bytes(message), it.value.of_bytes(message));
+                    take(FieldLine::Raw(it.known, name, value));
+                }
+            }
+        }
     }
 
     /// The values of every line named `name`, in the order received.
     pub fn values<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let mut lines = match self {
-            Self::Map(map) => Walk::Map(map.get_all(name).iter()),
+            Self::Map(map, _) => Walk::Map(Some(map.get_all(name).iter())),
             Self::Lines(message, table) => Walk::Lines(message, table.lines.iter()),
         };
         iter::from_fn(move || match &mut lines {
-            Walk::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Walk::Map(values) => values.as_mut()?.next().map(HeaderValue::as_bytes),
             Walk::Lines(message, lines) => {
                 let wanted = name.as_str().as_bytes();
                 let is_named = |it: &&Line| {
@@ -171,9 +172,10 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether there is a line of `known`.
+    #[inline]
     pub fn has(self, known: Known) -> bool {
         match self {
-            Self::Map(map) => map.contains_key(known.name()),
+            Self::Map(_, set) => set.contains(known),
             Self::Lines(_, table) => table.known.contains(known),
         }
     }
@@ -181,14 +183,17 @@ impl<'a> Fields<'a> {
     /// The values of every line of `known`.
     pub fn known(self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut lines = match self {
-            Self::Map(map) => Walk::Map(map.get_all(known.name()).iter()),
+            Self::Map(map, set) => {
+                let has = set.contains(known);
+                Walk::Map(has.then(|| map.get_all(known.name()).iter()))
+            }
             Self::Lines(message, table) if table.known.contains(known) => {
                 Walk::Lines(message, table.lines.iter())
             }
             Self::Lines(message, _) => Walk::Lines(message, [].iter()),
         };
         iter::from_fn(move || match &mut lines {
-            Walk::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Walk::Map(values) => values.as_mut()?.next().map(HeaderValue::as_bytes),
             Walk::Lines(message, lines) => {
                 let found = lines.find(|it| it.known == known);
                 found.map(|it| it.value.of_bytes(message))
@@ -216,7 +221,7 @@ impl<'a> Fields<'a> {
 
 impl<'a> From<&'a HeaderMap> for Fields<'a> {
     fn from(map: &'a HeaderMap) -> Self {
-        Self::Map(map)
+        Self::Map(map, KnownSet::of(map))
     }
 }
 
@@ -268,15 +273,27 @@ impl<'a> FieldLine<'a> {
 /// The number in a Content-Length value: digits and nothing else (RFC 9110 8.6); `None` also for
 /// what no peer can mean, above 2^63.
 pub fn content_length(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let text = str::from_utf8(value).ok().filter(|_| digits)?;
-    let length = text.parse::<u64>().ok()?;
+    let mut length = value.first().map(|_digit| 0_u64)?;
+    for byte in value {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length = length.checked_mul(10)?.checked_add(digit)?;
+    }
     i64::try_from(length).is_ok().then_some(length)
+}
+
+/// Those of `trailers` that may pass as such (RFC 9110 6.5.1).
+pub fn allowed_trailers(mut trailers: HeaderMap) -> HeaderMap {
+    let forbidden = trailers.keys().filter(|it| is_forbidden_trailer(it));
+    let forbidden: Vec<_> = forbidden.cloned().collect();
+    for name in &forbidden {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 /// The names of the fields that [`header::TRAILER`] announces are no concern of a proxy; these are
 /// what a trailer must not be: what frames, routes or authenticates (RFC 9110 6.5.1).
-pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
+fn is_forbidden_trailer(name: &HeaderName) -> bool {
     let known = Known::of(name.as_str().as_bytes());
     !matches!(known, Known::Other | Known::Date)
         || [
@@ -311,9 +328,7 @@ mod tests {
         let table = table();
         let lines = Fields::Lines(MESSAGE, &table);
         let mut map = HeaderMap::new();
-        for line in lines.lines() {
-            line.append_to(&mut map).unwrap();
-        }
+        lines.each(|line| line.append_to(&mut map).unwrap());
         for fields in [lines, Fields::from(&map)] {
             let name = HeaderName::from_static("x-a");
             assert_eq!(fields.values(&name).collect::<Vec<_>>(), [b"1", b"2"]);
@@ -326,7 +341,9 @@ mod tests {
             assert_eq!(te, ["trailers;q=1", "a", "b"]);
             assert!(fields.lists(Known::Te, "Trailers") && fields.lists(Known::Te, "b"));
             assert_eq!(fields.known(Known::Host).count(), 0);
-            assert_eq!(fields.lines().count(), 5);
+            let mut count = 0;
+            fields.each(|_| count += 1);
+            assert_eq!(count, 5);
         }
     }
 

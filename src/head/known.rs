@@ -1,7 +1,7 @@
 //! Pure: the field names that a proxy must understand, each recognised once.
 
-use http::HeaderName;
 use http::header;
+use http::{HeaderMap, HeaderName};
 
 /// A field that decides how a message is framed, forwarded or answered, or none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Known {
     KeepAlive,
     /// `Proxy-Connection`, which some clients send for Connection (RFC 9110 7.6.1).
     ProxyConnection,
+    /// `Proxy-Authorization`, for the next proxy only (RFC 9110 11.7.2).
+    ProxyAuthorization,
     /// `HTTP2-Settings`, of one connection only (RFC 9113 3.1).
     Http2Settings,
     /// `Expect` (RFC 9110 10.1.1).
@@ -35,13 +37,21 @@ pub enum Known {
     Date,
     /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
     IdempotencyKey,
+    /// `X-Forwarded-For`, the list of whom proxies had a request from.
+    ForwardedFor,
+    /// `X-Forwarded-Proto`.
+    ForwardedProto,
+    /// `X-Forwarded-Host`.
+    ForwardedHost,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
     /// Any other.
     Other,
 }
 
 /// Which known fields a message has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KnownSet(u16);
+pub struct KnownSet(u32);
 
 // The map of HTTP/2 is asked with references: names of the crate `http` are constants, not places.
 static HOST: HeaderName = header::HOST;
@@ -57,7 +67,12 @@ static DATE: HeaderName = header::DATE;
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static PROXY_AUTHORIZATION: HeaderName = header::PROXY_AUTHORIZATION;
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED: HeaderName = header::FORWARDED;
 static OTHER: HeaderName = HeaderName::from_static("other");
 
 impl Known {
@@ -74,17 +89,22 @@ impl Known {
             (4, b'd') => (Self::Date, b"date"),
             (6, b'e') => (Self::Expect, b"expect"),
             (7, b'u') => (Self::Upgrade, b"upgrade"),
+            (9, b'f') => (Self::Forwarded, b"forwarded"),
             (10, b'c') => (Self::Connection, b"connection"),
             (10, b'k') => (Self::KeepAlive, b"keep-alive"),
             (12, b'c') => (Self::ContentType, b"content-type"),
             (14, b'c') => (Self::ContentLength, b"content-length"),
             (14, b'h') => (Self::Http2Settings, b"http2-settings"),
             (15, b'i') => (Self::IdempotencyKey, b"idempotency-key"),
+            (15, b'x') => (Self::ForwardedFor, b"x-forwarded-for"),
+            (16, b'x') => (Self::ForwardedHost, b"x-forwarded-host"),
+            (17, b'x') => (Self::ForwardedProto, b"x-forwarded-proto"),
             (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
+            (19, b'p') => (Self::ProxyAuthorization, b"proxy-authorization"),
             (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(spelled) {
+        if is_spelled(name, spelled) {
             candidate
         } else {
             Self::Other
@@ -103,17 +123,44 @@ impl Known {
             Self::Upgrade => &UPGRADE,
             Self::KeepAlive => &KEEP_ALIVE,
             Self::ProxyConnection => &PROXY_CONNECTION,
+            Self::ProxyAuthorization => &PROXY_AUTHORIZATION,
             Self::Http2Settings => &HTTP2_SETTINGS,
             Self::Expect => &EXPECT,
             Self::Via => &VIA,
             Self::Date => &DATE,
             Self::IdempotencyKey => &IDEMPOTENCY_KEY,
+            Self::ForwardedFor => &FORWARDED_FOR,
+            Self::ForwardedProto => &FORWARDED_PROTO,
+            Self::ForwardedHost => &FORWARDED_HOST,
+            Self::Forwarded => &FORWARDED,
             Self::Other => &OTHER,
         }
     }
 }
 
+/// Whether `name` is `spelled`, which is as long and in lower case. No other byte of a token becomes
+/// a lower letter, digit or hyphen by this bit, and without an early end it is a few words' work.
+fn is_spelled(name: &[u8], spelled: &[u8]) -> bool {
+    let (words, rest) = name.as_chunks::<8>();
+    let (spelled_words, spelled_rest) = spelled.as_chunks::<8>();
+    let lower = |it: &[u8; 8]| u64::from_le_bytes(*it) | 0x2020_2020_2020_2020;
+    let words = words.iter().zip(spelled_words);
+    let words = words.fold(0, |odd, (it, spelled)| {
+        odd | (lower(it) ^ u64::from_le_bytes(*spelled))
+    });
+    let rest = rest.iter().zip(spelled_rest);
+    words == 0 && rest.fold(0, |odd, (it, spelled)| odd | ((it | 0x20) ^ spelled)) == 0
+}
+
 impl KnownSet {
+    /// Those of `map`.
+    pub fn of(map: &HeaderMap) -> Self {
+        let mut set = Self::default();
+        map.keys()
+            .for_each(|name| set.insert(Known::of(name.as_str().as_bytes())));
+        set
+    }
+
     /// Adds `known`.
     pub fn insert(&mut self, known: Known) {
         self.0 |= 1 << known as u16;
@@ -141,11 +188,16 @@ mod tests {
             Known::Upgrade,
             Known::KeepAlive,
             Known::ProxyConnection,
+            Known::ProxyAuthorization,
             Known::Http2Settings,
             Known::Expect,
             Known::Via,
             Known::Date,
             Known::IdempotencyKey,
+            Known::ForwardedFor,
+            Known::ForwardedProto,
+            Known::ForwardedHost,
+            Known::Forwarded,
         ];
         let mut set = KnownSet::default();
         for known in all {

@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 use http::Method;
 
 use super::framing::{self, Length, Persistence};
-use super::{Error, FIELDS_MAX, HEAD_MAX, TARGET_MAX, take_fields, unfinished};
+use super::{Error, take_fields, unfinished};
 use crate::head::{FieldTable, Fields, Span};
+use crate::limits::HeadLimits;
 
 /// What a client that speaks HTTP/2 from the start sends first (RFC 9113 3.4): this much of it
 /// cannot begin an HTTP/1.1 request.
@@ -44,8 +45,12 @@ pub struct Target {
 /// when it is not whole yet.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<RequestLine>, Error> {
+/// What is wrong with it, or which of the `limits` it does not keep.
+pub fn parse_request(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    table: &mut FieldTable,
+) -> Result<Option<RequestLine>, Error> {
     // A client that ended the last body with one CRLF too many (RFC 9112 2.2).
     let skipped = match bytes {
         b"\r" => return Ok(None),
@@ -54,24 +59,27 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
     };
     // What lies beyond the bound is not looked at: it might as well not have come yet.
     let head = &bytes[skipped..];
-    let head = &head[..head.len().min(HEAD_MAX)];
+    let head = &head[..head.len().min(limits.bytes)];
     if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(Error::StartLine);
     }
-    let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut headers = [const { MaybeUninit::uninit() }; HeadLimits::MAX.fields];
     let mut parsed = httparse::Request::new(&mut []);
     let whole = parsed.parse_with_uninit_headers(head, &mut headers);
     if parsed
         .method
-        .is_some_and(|it| is_target_too_long(&head[it.len()..]))
+        .is_some_and(|it| is_target_too_long(&head[it.len()..], limits.target))
     {
         return Err(Error::TargetTooLong);
     }
     let (httparse::Status::Complete(len), Some(method), Some(path), Some(version)) =
         (whole?, parsed.method, parsed.path, parsed.version)
     else {
-        return unfinished(head).map(|()| None);
+        return unfinished(head, limits.bytes).map(|()| None);
     };
+    if parsed.headers.len() > limits.fields {
+        return Err(Error::TooManyFields);
+    }
     take_fields(bytes, &head[..len], parsed.headers, table)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Error::StartLine)?;
     let target = target(&method, path.as_bytes(), bytes)?;
@@ -89,13 +97,13 @@ pub fn parse_request(bytes: &[u8], table: &mut FieldTable) -> Result<Option<Requ
 
 /// Whether the target is too long in what is there of a head after the method: this is found at
 /// the same byte whether more of it has come or not.
-fn is_target_too_long(rest: &[u8]) -> bool {
+fn is_target_too_long(rest: &[u8], max: usize) -> bool {
     let is_target_byte = |it: &u8| it.is_ascii_graphic() || !it.is_ascii();
-    rest.len() > TARGET_MAX
+    rest.len() > max
         && rest[1..]
             .iter()
             .take_while(|it| is_target_byte(it))
-            .nth(TARGET_MAX)
+            .nth(max)
             .is_some()
 }
 
@@ -158,7 +166,7 @@ fn authority_form(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
 fn path_and_query(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
     let mark = memchr::memchr(b'?', target);
     let path = &target[..mark.unwrap_or(target.len())];
-    if !path.iter().all(|it| is_path_byte(*it)) || str::from_utf8(path).is_err() {
+    if !consists_of(PATH, path) || !is_text(path) {
         return Err(Error::Target);
     }
     let query = mark.map(|at| query(&target[at + 1..], bytes)).transpose()?;
@@ -170,21 +178,51 @@ fn path_and_query(target: &[u8], bytes: &[u8]) -> Result<Target, Error> {
 }
 
 fn query(query: &[u8], bytes: &[u8]) -> Result<Span, Error> {
-    if !query.iter().all(|it| is_query_byte(*it)) || str::from_utf8(query).is_err() {
+    if !consists_of(QUERY, query) || !is_text(query) {
         return Err(Error::Target);
     }
     Ok(Span::of(query, bytes))
 }
 
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || str::from_utf8(bytes).is_ok()
+}
+
+/// What a byte may be part of, as bits of [`CLASSES`].
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+const NAME: u8 = 4;
+
+/// Looked up, because ranges are compared with one after the other.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        classes[byte as usize] = (is_path_byte(byte) as u8 * PATH)
+            | (is_query_byte(byte) as u8 * QUERY)
+            | (is_name_byte(byte) as u8 * NAME);
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
+
+fn consists_of(class: u8, bytes: &[u8]) -> bool {
+    // Without an early end, for there rarely is one.
+    let common = |left, it: &u8| left & CLASSES[usize::from(*it)];
+    bytes.iter().fold(class, common) != 0
+}
+
 /// What browsers send in a path as it is (WHATWG URL, path state), and the quotes and braces that
 /// some clients do not encode. A fragment is never sent (RFC 9112 3.2).
-fn is_path_byte(byte: u8) -> bool {
+const fn is_path_byte(byte: u8) -> bool {
     matches!(byte,
         b'!' | b'"' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80..)
 }
 
 /// The same in a query (WHATWG URL, query state).
-fn is_query_byte(byte: u8) -> bool {
+const fn is_query_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'~' | 0x80..)
 }
 
@@ -209,29 +247,16 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
         }
     };
     let is_port = |port: &[u8]| port.is_empty() || str::from_utf8(port).is_ok_and(is_port_number);
-    !name.is_empty() && name.iter().all(|it| is_name_byte(*it)) && port.is_none_or(is_port)
+    !name.is_empty() && consists_of(NAME, name) && port.is_none_or(is_port)
 }
 
 fn is_port_number(port: &str) -> bool {
     port.bytes().all(|it| it.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    const NAME: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 128 {
-            table[byte as usize] = is_in_names(byte);
-            byte += 1;
-        }
-        table
-    };
-    NAME[usize::from(byte)]
-}
-
 /// Unreserved and sub-delims (RFC 3986 2.2, 2.3). Host names need no percent-encoding, and two
 /// readings of one are worth nothing.
-const fn is_in_names(byte: u8) -> bool {
+const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

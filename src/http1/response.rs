@@ -47,7 +47,7 @@ pub fn parse_response(
     let (httparse::Status::Complete(len), Some(code), Some(version)) =
         (whole, parsed.code, parsed.version)
     else {
-        return unfinished(head).map(|()| None);
+        return unfinished(head, HEAD_MAX).map(|()| None);
     };
     take_fields(bytes, &head[..len], parsed.headers, table)?;
     let status = StatusCode::from_u16(code).map_err(|_| Error::StartLine)?;

@@ -1,7 +1,7 @@
 use http::{Method, StatusCode};
 
 use super::*;
-use crate::head::{FieldLine, FieldTable, Fields, Known, Span};
+use crate::head::{FieldTable, Fields, Known, Span};
 
 mod bodies;
 mod bounds;
@@ -13,9 +13,15 @@ mod responses;
 mod splits;
 mod targets;
 
+/// The widest limits but for the fields, of which hyper takes no more either.
+const LIMITS: HeadLimits = HeadLimits {
+    fields: FIELDS_MAX,
+    ..HeadLimits::MAX
+};
+
 /// What is left of a request's head when its fields are asked for no more.
 fn request(bytes: &[u8]) -> Result<Option<RequestLine>, Error> {
-    parse_request(bytes, &mut FieldTable::new())
+    parse_request(bytes, &LIMITS, &mut FieldTable::new())
 }
 
 /// The head of a request that is whole and right.
@@ -48,11 +54,12 @@ fn with_fields(lines: &str) -> Vec<u8> {
 
 /// Name and value of each line.
 fn lines(message: &[u8], table: &FieldTable) -> Vec<(String, Vec<u8>)> {
-    let line = |it: FieldLine<'_>| {
+    let mut lines = Vec::new();
+    Fields::Lines(message, table).each(|it| {
         let name = String::from_utf8(it.name().to_vec()).unwrap();
-        (name, it.value().to_vec())
-    };
-    Fields::Lines(message, table).lines().map(line).collect()
+        lines.push((name, it.value().to_vec()));
+    });
+    lines
 }
 
 fn text(span: Span, message: &[u8]) -> &str {

@@ -48,6 +48,10 @@ impl Part {
         matches!(self, Self::Source(Source::Body(_)))
     }
 
+    pub(super) fn reads_header(&self, name: &str) -> bool {
+        matches!(self, Self::Source(Source::Header(it)) if name.eq_ignore_ascii_case(it.as_str()))
+    }
+
     pub(super) fn lookup<'a>(
         &self,
         head: &RequestHead<'a>,

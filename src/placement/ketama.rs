@@ -94,17 +94,18 @@ impl KetamaRing {
         self.rows.row(point)
     }
 
+    pub(super) fn owner(&self, point: usize) -> MemberIndex {
+        self.rows.owner(point)
+    }
+
     /// The points in order, each with the member that owns the tokens up to it.
     pub(super) fn points(&self) -> impl Iterator<Item = (u32, MemberIndex)> {
-        self.points
-            .iter()
-            .copied()
-            .zip(self.rows.iter().map(|row| row[0]))
+        self.points.iter().copied().zip(self.rows.owners())
     }
 
     /// The candidates after the row of `point`, from a walk over all points.
     pub(super) fn tail(&self, point: usize) -> Vec<MemberIndex> {
-        let owners = |from, to| (from..to).map(|at: usize| self.rows.row(at)[0]);
+        let owners = |from, to| (from..to).map(|at| self.rows.owner(at));
         let walk = owners(point, self.points.len()).chain(owners(0, point));
         let mut order = distinct(walk, &self.roster);
         self.roster.arrange(&mut order);

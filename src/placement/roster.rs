@@ -28,6 +28,8 @@ pub(super) struct Roster {
     replicas: usize,
     /// How many of them lie in different zones.
     distinct_zones: usize,
+    /// Whether zones may reorder the members: some have one in common.
+    zoned: bool,
 }
 
 impl Roster {
@@ -67,6 +69,7 @@ impl Roster {
             candidates,
             replicas,
             distinct_zones,
+            zoned: distinct_zones > 1 && used.len() < candidates,
         })
     }
 
@@ -90,8 +93,7 @@ impl Roster {
     /// How long a prefix of each order a builder keeps, so that [`arrange`](Self::arrange) rarely
     /// needs the whole order.
     pub(super) fn depth(&self) -> usize {
-        let zoned = self.distinct_zones > 1 && self.distinct_zones < self.candidates;
-        let wanted = if zoned { ZONED_DEPTH } else { TABLED_MIN };
+        let wanted = if self.zoned { ZONED_DEPTH } else { TABLED_MIN };
         wanted.max(self.replicas).min(self.candidates)
     }
 
@@ -100,6 +102,10 @@ impl Roster {
     ///
     /// Returns whether the prefix was long enough; a whole order always is.
     pub(super) fn arrange(&self, order: &mut [MemberIndex]) -> bool {
+        if !self.zoned {
+            // The first ones are of different zones as they are, or of the only one.
+            return order.len() >= self.distinct_zones;
+        }
         let mut chosen = 0;
         for at in 0..order.len() {
             if chosen == self.distinct_zones {
@@ -180,6 +186,9 @@ fn number_zones(members: &[Member]) -> Box<[u16]> {
 #[derive(Clone)]
 pub(super) struct Rows {
     len: usize,
+    /// The first member of each row once more, close together: nearly every request asks for no
+    /// other, and these stay in the cache.
+    owners: Box<[MemberIndex]>,
     entries: Box<[MemberIndex]>,
 }
 
@@ -189,12 +198,26 @@ impl Rows {
         assert!(entries.len().is_multiple_of(len), "rows must be whole");
         Self {
             len,
+            owners: entries.iter().step_by(len).copied().collect(),
             entries: entries.into(),
         }
     }
 
+    pub(super) fn owner(&self, position: usize) -> MemberIndex {
+        self.owners[position]
+    }
+
+    pub(super) fn owners(&self) -> impl Iterator<Item = MemberIndex> {
+        self.owners.iter().copied()
+    }
+
     pub(super) fn row(&self, position: usize) -> &[MemberIndex] {
         &self.entries[position * self.len..][..self.len]
+    }
+
+    /// The members of all rows, end to end.
+    pub(super) fn members(&self) -> &[MemberIndex] {
+        &self.entries
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &[MemberIndex]> {

@@ -19,6 +19,9 @@ use self::score::{Rank, Scores};
 use super::roster::{Roster, Rows};
 use super::{Member, MemberIndex, PlacementError, SlotBits, Token};
 
+/// How many members a fingerprint takes at a time: two bytes each are too few for the hasher.
+const FINGERPRINTED_AT_ONCE: usize = 1024;
+
 /// Which members prefer each slot, in order; see the module's specification.
 #[derive(Clone)]
 pub struct SlotTable {
@@ -82,9 +85,14 @@ impl SlotTable {
         self.rows.row(slot)
     }
 
+    /// The owner of one slot.
+    pub(super) fn owner(&self, slot: usize) -> MemberIndex {
+        self.rows.owner(slot)
+    }
+
     /// The owner of each slot.
     pub(super) fn owners(&self) -> impl Iterator<Item = MemberIndex> {
-        self.rows.iter().map(|row| row[0])
+        self.rows.owners()
     }
 
     /// The candidates after the row of `slot`, from the ranks of all members.
@@ -143,8 +151,15 @@ fn rows(roster: &Roster, scores: &Scores, prefixes: &Prefixes, owners: &[Rank]) 
 fn fingerprint(roster: &Roster, scores: &Scores, rows: &Rows) -> u64 {
     let members = scores.members();
     let (mut hasher, ranks) = roster.fingerprint("slots", scores.bits().bits(), members);
-    for member in rows.iter().flatten() {
-        hasher.update(&ranks[member.as_usize()].to_le_bytes());
+    let mut bytes = Vec::with_capacity(FINGERPRINTED_AT_ONCE * size_of::<u16>());
+    for members in rows.members().chunks(FINGERPRINTED_AT_ONCE) {
+        bytes.clear();
+        bytes.extend(
+            members
+                .iter()
+                .flat_map(|it| ranks[it.as_usize()].to_le_bytes()),
+        );
+        hasher.update(&bytes);
     }
     hasher.digest()
 }

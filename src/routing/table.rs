@@ -35,6 +35,8 @@ pub struct RouteTable {
     nodes: Vec<Node>,
     /// Routes without a path.
     any_path: Leaf,
+    /// Whether any route names a host: else no request's is looked at.
+    names_hosts: bool,
 }
 
 /// A place in the trie: the path so far.
@@ -86,13 +88,14 @@ impl RouteTable {
         for (place, route) in routes.iter().enumerate() {
             table.leaf(route.path.as_ref()).insert(place, route);
         }
+        table.names_hosts = routes.iter().any(|it| it.host.is_some());
         table.routes = routes;
         table
     }
 
     /// The place of the first route that matches, and what its path captured.
     pub fn find<'a>(&self, head: &RequestHead<'a>) -> Option<(usize, Captures<'a>)> {
-        let host = head.host();
+        let host = if self.names_hosts { head.host() } else { "" };
         let upper = host.bytes().any(|it| it.is_ascii_uppercase());
         let host = if upper {
             Cow::Owned(host.to_ascii_lowercase())

@@ -1,5 +1,7 @@
 use super::*;
 
+const TARGET_MAX: usize = LIMITS.target;
+
 /// A request whose head has this many bytes, in fields that are within bounds.
 fn head_of(len: usize) -> Vec<u8> {
     let empty = with_fields("A: \r\n").len();
@@ -89,10 +91,10 @@ fn a_target_is_bounded() {
 fn fields_are_counted() {
     let most = with_fields(&"A: b\r\n".repeat(FIELDS_MAX));
     let mut table = FieldTable::new();
-    parse_request(&most, &mut table).unwrap().unwrap();
+    parse_request(&most, &LIMITS, &mut table).unwrap().unwrap();
     assert_eq!(lines(&most, &table).len(), FIELDS_MAX);
     let more = with_fields(&"A: b\r\n".repeat(FIELDS_MAX + 1));
-    assert_eq!(refused(&more), Error::HeadTooLarge);
+    assert_eq!(refused(&more), Error::TooManyFields);
 
     let of = |fields: usize| {
         let lines = "A: b\r\n".repeat(fields);
@@ -100,13 +102,13 @@ fn fields_are_counted() {
     };
     assert!(response(of(FIELDS_MAX).as_bytes()).is_ok());
     let more = response(of(FIELDS_MAX + 1).as_bytes());
-    assert_eq!(more.unwrap_err(), Error::HeadTooLarge);
+    assert_eq!(more.unwrap_err(), Error::TooManyFields);
 
     let section = |fields: usize| format!("{}\r\n", "A: b\r\n".repeat(fields));
     let parsed = parse_trailers(section(FIELDS_MAX).as_bytes());
     assert_eq!(parsed.unwrap().len(), FIELDS_MAX);
     let more = parse_trailers(section(FIELDS_MAX + 1).as_bytes());
-    assert_eq!(more.unwrap_err(), Error::HeadTooLarge);
+    assert_eq!(more.unwrap_err(), Error::TooManyFields);
 }
 
 #[test]

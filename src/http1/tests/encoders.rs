@@ -12,7 +12,7 @@ fn a_request_that_was_written_is_read_back() {
     end_head(&mut out, true, Persistence::KeepAlive);
     assert_eq!(out, b"PUT /a?b=c HTTP/1.1\r\nHost: h\r\nX-Empty: \r\n\r\n");
     let mut table = FieldTable::new();
-    let line = parse_request(&out, &mut table).unwrap().unwrap();
+    let line = parse_request(&out, &LIMITS, &mut table).unwrap().unwrap();
     assert_eq!((line.method, line.len), (Method::PUT, out.len()));
     assert_eq!(text(line.target.path, &out), "/a");
     assert_eq!(text(line.target.query.unwrap(), &out), "b=c");

@@ -173,7 +173,7 @@ fn a_connection_goes_on_by_version_and_options() {
 fn known_fields_are_found_in_any_case() {
     let bytes = with_fields("HOST: a\r\nte: trailers;q=1\r\nX: y\r\n");
     let mut table = FieldTable::new();
-    parse_request(&bytes, &mut table).unwrap().unwrap();
+    parse_request(&bytes, &LIMITS, &mut table).unwrap().unwrap();
     let fields = Fields::Lines(&bytes, &table);
     assert!(fields.has(Known::Host) && !fields.has(Known::Connection));
     assert!(fields.lists(Known::Te, "trailers"));

@@ -5,7 +5,7 @@ fn a_head_is_taken_apart() {
     let bytes =
         b"PATCH /a/b?c=d HTTP/1.1\r\nHost: h\r\nX-A:1\r\nx-a: \t2 3\t \r\nEmpty:\r\n\r\nbody";
     let mut table = FieldTable::new();
-    let line = parse_request(bytes, &mut table).unwrap().unwrap();
+    let line = parse_request(bytes, &LIMITS, &mut table).unwrap().unwrap();
     assert_eq!(line.method, Method::PATCH);
     assert_eq!(text(line.target.path, bytes), "/a/b");
     assert_eq!(text(line.target.query.unwrap(), bytes), "c=d");
@@ -89,7 +89,7 @@ fn lines_end_with_crlf() {
 fn one_empty_line_may_come_first() {
     let bytes = b"\r\nGET /a HTTP/1.1\r\nA: b\r\n\r\n";
     let mut table = FieldTable::new();
-    let line = parse_request(bytes, &mut table).unwrap().unwrap();
+    let line = parse_request(bytes, &LIMITS, &mut table).unwrap().unwrap();
     assert_eq!(line.len, bytes.len());
     assert_eq!(text(line.target.path, bytes), "/a");
     assert_eq!(lines(bytes, &table), [("A".to_owned(), b"b".to_vec())]);
@@ -151,7 +151,7 @@ fn field_lines_are_strict() {
     for (line, value) in odd {
         let bytes = with_fields(&format!("{line}\r\n"));
         let mut table = FieldTable::new();
-        parse_request(&bytes, &mut table).unwrap().unwrap();
+        parse_request(&bytes, &LIMITS, &mut table).unwrap().unwrap();
         assert_eq!(lines(&bytes, &table)[0].1, value, "{line}");
     }
 }
@@ -168,6 +168,6 @@ fn host_is_not_looked_at() {
 fn a_table_is_left_alone_until_the_head_is_whole() {
     let mut table = FieldTable::new();
     let bytes = b"GET / HTTP/1.1\r\nA: b\r\nC: d\r\n\r";
-    assert!(parse_request(bytes, &mut table).unwrap().is_none());
+    assert!(parse_request(bytes, &LIMITS, &mut table).unwrap().is_none());
     assert_eq!(lines(bytes, &table), []);
 }

@@ -148,7 +148,7 @@ proptest! {
     ])) {
         assert_prefixes_agree(&bytes, |bytes| {
             let mut table = FieldTable::new();
-            let parsed = parse_request(bytes, &mut table)?;
+            let parsed = parse_request(bytes, &LIMITS, &mut table)?;
             Ok(parsed.map(|it| (format!("{it:?} {table:?}"), it.len)))
         })?;
     }

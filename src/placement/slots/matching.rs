@@ -9,6 +9,9 @@ use std::collections::{BinaryHeap, HashMap};
 use super::prefixes::Prefixes;
 use super::score::{Key, Rank, Scores};
 
+/// So many times what was needed of an order is ranked at once.
+const LONGER: usize = 4;
+
 /// The owner of each slot.
 pub(super) fn owners(scores: &Scores, prefixes: &Prefixes) -> Vec<Rank> {
     let mut held: Vec<Held> = caps(scores).into_iter().map(Held::new).collect();
@@ -16,7 +19,7 @@ pub(super) fn owners(scores: &Scores, prefixes: &Prefixes) -> Vec<Rank> {
         scores,
         prefixes,
         asked: vec![0; slots(scores)],
-        whole: HashMap::new(),
+        longer: HashMap::new(),
     };
     for slot in 0..scores.bits().slots() {
         let mut asking = Some(slot);
@@ -84,8 +87,8 @@ struct Orders<'a> {
     scores: &'a Scores,
     prefixes: &'a Prefixes,
     asked: Vec<u16>,
-    /// The orders that were needed beyond their prefix.
-    whole: HashMap<u32, Vec<Key>>,
+    /// Longer prefixes of those that were needed beyond theirs.
+    longer: HashMap<u32, Vec<Key>>,
 }
 
 impl Orders<'_> {
@@ -97,10 +100,11 @@ impl Orders<'_> {
         if let Some(key) = self.prefixes.of(slot).get(at) {
             return key.rank();
         }
-        let whole = self
-            .whole
-            .entry(slot)
-            .or_insert_with(|| self.scores.ranked(slot));
-        whole[at].rank()
+        let longer = self.longer.entry(slot).or_default();
+        if at >= longer.len() {
+            // The next ones are rarely full too: to sort all members costs more than to look again.
+            *longer = self.scores.first(slot, LONGER * (at + 1));
+        }
+        longer[at].rank()
     }
 }

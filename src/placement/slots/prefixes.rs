@@ -2,10 +2,6 @@
 
 use super::score::{Key, Scores};
 
-/// How many members of each slot the first sweep looks for, on average: enough for the four of
-/// 99.8 % of the slots.
-const SWEPT: u64 = 12;
-
 /// With fewer members than this the first sweep takes all of them.
 const SWEPT_WHOLE: usize = 16;
 
@@ -22,8 +18,8 @@ impl Prefixes {
     /// The prefixes of all slots, as [`Scores::ranked`] has them.
     ///
     /// Every member hands in its keys below a common bound. A slot that then has `depth` keys has
-    /// its first ones, as all others lie above the bound; when too many slots have fewer, because
-    /// a few members have most of the weight, the bound is doubled.
+    /// its first ones, as all others lie above the bound, and is closed: that it is known without
+    /// a look at its keys saves most of the cache misses. The bound grows until few slots are open.
     pub(super) fn new(scores: &Scores, depth: usize) -> Self {
         let slots = scores.bits().slots() as usize;
         let mut prefixes = Self {
@@ -31,27 +27,28 @@ impl Prefixes {
             keys: vec![Key::MAX; slots * depth],
         };
         let mut swept = vec![0; scores.members().len()];
+        let mut open = vec![true; slots];
         let mut bound = first_bound(scores, depth);
         loop {
             for (rank, swept) in scores.ranks().zip(&mut swept) {
-                while *swept < scores.bits().slots() {
-                    let key = scores.key(rank, *swept);
-                    if key >= bound {
-                        break;
+                let below = scores.below(rank, bound);
+                for preference in *swept..below {
+                    let slot = scores.slot(rank, preference);
+                    if open[slot as usize] {
+                        prefixes.insert(slot, scores.key(rank, preference));
                     }
-                    prefixes.insert(scores.slot(rank, *swept), key);
-                    *swept += 1;
                 }
+                *swept = below;
             }
-            let short = prefixes
-                .keys
-                .chunks_exact(depth)
-                .filter(|keys| is_short(keys))
-                .count();
+            let mut short = 0;
+            for (open, keys) in open.iter_mut().zip(prefixes.keys.chunks_exact(depth)) {
+                *open = is_short(keys);
+                short += usize::from(*open);
+            }
             if short <= slots / LEFT_OVER {
                 break;
             }
-            bound = bound.doubled();
+            bound = bound.grown();
         }
         prefixes.rank_short(scores);
         prefixes
@@ -94,5 +91,5 @@ fn first_bound(scores: &Scores, depth: usize) -> Key {
         return Key::MAX;
     }
     let weight = scores.weights().map(u64::from).sum();
-    Key::bound(SWEPT.max(depth as u64), weight)
+    Key::bound(depth.div_ceil(2) as u64, weight)
 }

@@ -3,6 +3,8 @@
 //! Sections 2 and 3 of the specification. All members are numbered by [`Rank`] here, so that the
 //! order in which they were given cannot matter.
 
+use std::sync::OnceLock;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::{Member, MemberIndex, SlotBits};
@@ -19,7 +21,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) struct Scores {
     bits: SlotBits,
     /// The scores of weight 1 by preference, before jitter: the sum of the strata before each.
-    strata: Box<[u64]>,
+    strata: &'static [u64],
     scorers: Box<[Scorer]>,
 }
 
@@ -41,14 +43,18 @@ impl Key {
     /// Greater than the key of any member, as none has rank 65 535.
     pub(super) const MAX: Self = Self(u64::MAX);
 
+    const fn new(score: u64, rank: Rank) -> Self {
+        Self(score & !0xffff | rank.0 as u64)
+    }
+
     /// Below it lie some `expected` members of each slot, when all weights sum up to `weight`.
     pub(super) fn bound(expected: u64, weight: u64) -> Self {
         Self(expected.saturating_mul((1 << 60) / weight))
     }
 
-    /// A bound twice as far.
-    pub(super) const fn doubled(self) -> Self {
-        Self(self.0.saturating_mul(2))
+    /// A bound a quarter farther.
+    pub(super) const fn grown(self) -> Self {
+        Self(self.0.saturating_add((self.0 >> 2) + 1))
     }
 
     #[expect(
@@ -120,7 +126,19 @@ impl Scores {
             .jitter
             .wrapping_add(GOLDEN.wrapping_mul(preference.into())));
         let score = high(start + high(stratum, jitter), scorer.inverse_weight);
-        Key(score & !0xffff | u64::from(rank.0))
+        Key::new(score, rank)
+    }
+
+    /// How many keys of the member `rank` lie below `bound`: the first ones in its order.
+    pub(super) fn below(&self, rank: Rank, bound: Key) -> u32 {
+        let inverse_weight = self.scorers[rank.as_usize()].inverse_weight;
+        // Of all before the last of these the next stratum begins below the bound, and they end there.
+        let starts = &self.strata[..self.bits.slots() as usize];
+        let begun =
+            starts.partition_point(|start| Key::new(high(*start, inverse_weight), rank) < bound);
+        let begun = u32::try_from(begun).expect("slots must fit 32 bits");
+        let is_beyond = |last: &u32| self.key(rank, *last) >= bound;
+        begun.checked_sub(1).filter(is_beyond).unwrap_or(begun)
     }
 
     /// The keys of all members for `slot`, in order.
@@ -246,14 +264,20 @@ fn inverse(odd: u32) -> u32 {
 
 /// Where the strata of an exponential distribution begin, in units of 2^-60, and the last one's
 /// end: the expected values of its ordered samples, one for each slot.
-fn strata(bits: SlotBits) -> Box<[u64]> {
-    let slots = u64::from(bits.slots());
-    let mut sum = 0;
-    let ends = (0..slots).map(|before| {
-        sum += (1 << 60) / (slots - before);
-        sum
-    });
-    std::iter::once(0).chain(ends).collect()
+///
+/// All placements of as many slots share them: they are larger than all else of a placement.
+fn strata(bits: SlotBits) -> &'static [u64] {
+    static STRATA: [OnceLock<Box<[u64]>>; SlotBits::MAX.bits() as usize + 1] =
+        [const { OnceLock::new() }; _];
+    STRATA[usize::from(bits.bits())].get_or_init(|| {
+        let slots = u64::from(bits.slots());
+        let mut sum = 0;
+        let ends = (0..slots).map(|before| {
+            sum += (1 << 60) / (slots - before);
+            sum
+        });
+        std::iter::once(0).chain(ends).collect()
+    })
 }
 
 /// The upper half of a product.
@@ -314,6 +338,29 @@ mod tests {
         let (mean, variance) = (sum / pairs, squares / pairs - (sum / pairs).powi(2));
         assert!((0.97..1.03).contains(&mean), "{mean}");
         assert!((0.9..1.2).contains(&variance), "{variance}");
+    }
+
+    #[test]
+    fn what_lies_below_a_bound_is_counted() {
+        let bits = SlotBits::MIN;
+        let member = |weight| Member {
+            name: "a".to_owned(),
+            weight,
+            ..Member::default()
+        };
+        for weight in [1, 7, 65_535] {
+            let scores = Scores::new(bits, &[member(weight)]);
+            let keys: Vec<_> = (0..bits.slots())
+                .map(|it| scores.key(Rank(0), it))
+                .collect();
+            let bounds = keys
+                .iter()
+                .flat_map(|key| [*key, Key(key.0 + 1), key.grown()]);
+            for bound in bounds.chain([Key(0), Key::MAX]) {
+                let below = keys.iter().filter(|it| **it < bound).count();
+                assert_eq!(scores.below(Rank(0), bound) as usize, below);
+            }
+        }
     }
 
     #[test]

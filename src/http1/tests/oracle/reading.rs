@@ -57,7 +57,7 @@ pub(super) fn requests(input: &[u8]) -> Reading {
     while at < input.len() && reading.stop == Stop::Done {
         let rest = &input[at..];
         let mut table = FieldTable::new();
-        let parsed = parse_request(rest, &mut table);
+        let parsed = parse_request(rest, &LIMITS, &mut table);
         let head = parsed.map(|it| it.map(|it| request_head(rest, &it)));
         at += reading.take(rest, &table, head, at);
     }
@@ -212,9 +212,7 @@ fn fields(head: &[u8], table: &FieldTable) -> Vec<(String, String)> {
     assert_eq!(read, split, "{}", shown(head));
 
     let mut map = http::HeaderMap::new();
-    for line in Fields::Lines(head, table).lines() {
-        line.append_to(&mut map).unwrap();
-    }
+    Fields::Lines(head, table).each(|line| line.append_to(&mut map).unwrap());
     shown_map(&map)
 }
 
