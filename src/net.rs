@@ -1,17 +1,24 @@
-//! Sockets: TCP and Unix streams behind one type, what waits to be read from and written to them,
-//! listeners of both, and time as their waits need it.
+//! Sockets: TCP and Unix streams, in clear or under TLS, behind one type, what waits to be read from
+//! and written to them, listeners of both, floods of frames, and time as their waits need it.
 
 mod alarm;
 pub mod clock;
+mod cork;
+mod flood;
 mod inbox;
 mod listen;
 mod outbox;
+mod pause;
+mod socket;
 mod stream;
 mod wire;
 
 pub use alarm::Alarm;
+pub use cork::{Cork, Corked};
+pub use flood::{FloodWatch, is_clients_fault};
 pub use inbox::Inbox;
 pub use listen::{BindError, Listener, SharedListener};
 pub use outbox::Outbox;
-pub use stream::{Detached, Stream};
+pub use pause::{AcceptPause, is_exhausted};
+pub use stream::{Agreed, Detached, Stream};
 pub use wire::{RequestBytes, ResponseBytes, Wire, WireError};

@@ -13,21 +13,24 @@ use serde::Deserialize;
 mod connect;
 mod endpoint;
 mod pool;
+mod probe;
+mod race;
 
 pub use connect::ConnectError;
-pub use endpoint::{ConnectionCounters, Endpoint};
-pub use pool::{Http1Connection, Http1Lease, Http2Lease, Look, Pool};
+pub use endpoint::{ConnectionCounters, Endpoint, Resolved};
+pub use pool::{Http1Connection, Http1Lease, Http2Lease, Lease, Look, Pool, Settings, Speak};
+pub use probe::{Probe, ProbeError};
 
 /// The protocol spoken to a cluster's nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP/2 for gRPC, HTTP/1.1 for the rest.
+    /// HTTP/2 for gRPC; for the rest what the node chooses under TLS (ALPN), in clear HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2, in clear with prior knowledge.
     H2,
 }
 
@@ -59,6 +62,7 @@ pub struct LocalExecutor;
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        // Boxed: a task is moved several times until it runs, and once more at its end.
+        tokio::task::spawn_local(Box::pin(future));
     }
 }

@@ -63,6 +63,7 @@ impl SharedListener {
         let bound = match address {
             Address::Tcp { host, port } => bind_tcp(host, *port),
             Address::Unix(path) => bind_unix(path).map(|it| (Listening::Unix(it), address.clone())),
+            Address::Srv(_) => Err(io::ErrorKind::Unsupported.into()),
         };
         let (socket, address) = bound.map_err(|source| BindError {
             name: name.to_owned(),
@@ -166,7 +167,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                Ok(Stream::accepted(socket, peer.ip().to_canonical()))
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                Ok(Stream::accepted(socket, peer))
             }
             Self::Unix(listener) => Ok(Stream::from_unix(listener.accept().await?.0)),
         }

@@ -1,5 +1,5 @@
-//! What is about to be written to a connection: a head, framing and small data in one buffer, and
-//! one large piece of data that is not copied.
+//! What is about to be written to a connection: heads, framing and small data in one buffer, and
+//! large pieces of data that are not copied.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -13,61 +13,107 @@ use crate::spares::Spares;
 /// a second slice; copying it costs less than the slice does.
 const COPY_MAX: usize = 4 << 10;
 
-/// A buffer takes nothing more once it holds this much: then it is time to write.
-const FULL: usize = 16 << 10;
+/// It is time to write once the buffer holds this much,
+const BUFFERED: usize = 16 << 10;
 
-/// Emptied buffers that a thread keeps; more, or larger ones, are given back to the allocator.
+/// or the pieces are this many,
+const PIECES: usize = 8;
+
+/// or hold this much: about what one read brings.
+const HELD: usize = 64 << 10;
+
+/// Emptied outboxes that a thread keeps; more, or larger ones, are given back to the allocator.
 const SPARES: usize = 256;
 const SPARE_MAX: usize = 64 << 10;
 
 thread_local! {
-    static SPARE: Spares<Vec<u8>> = const { Spares::new(SPARES) };
+    static SPARE: Spares<Parts> = const { Spares::new(SPARES) };
 }
 
 /// Bytes on their way out.
-///
-/// It holds at most one piece of data beside its buffer: who fills it flushes it first.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    buffer: Vec<u8>,
+    parts: Parts,
+    /// How much of the buffer was written,
     written: usize,
-    /// Comes after the buffer.
+    /// and how many of the pieces.
+    sent: usize,
+    /// Whether what was written may still wait in the stream.
+    waits: bool,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    buffer: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+/// Data that comes after the first bytes of the buffer.
+#[derive(Debug)]
+struct Piece {
+    after: usize,
     data: Bytes,
-    /// Comes after the data.
-    after: &'static [u8],
 }
 
 impl Outbox {
-    /// Whether all was written.
+    /// Whether all is on its way.
     pub fn is_empty(&self) -> bool {
-        self.written == self.buffer.len() && self.data.is_empty() && self.after.is_empty()
+        self.is_written() && !self.waits
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.parts.buffer.len() && !self.holds_data()
+    }
+
+    /// Whether there is more to write than a head, framing and small data.
+    pub fn holds_much(&self) -> bool {
+        self.holds_data() || self.parts.buffer.len() >= BUFFERED
+    }
+
+    fn holds_data(&self) -> bool {
+        self.sent < self.parts.pieces.len()
+    }
+
+    /// The length of the buffer, what was written of it included.
+    pub fn buffered(&self) -> usize {
+        self.parts.buffer.len()
     }
 
     /// Whether it must be flushed before more is put into it.
     pub fn is_full(&self) -> bool {
-        !self.data.is_empty() || !self.after.is_empty() || self.buffer.len() >= FULL
+        let held = || {
+            self.parts
+                .pieces
+                .iter()
+                .map(|it| it.data.len())
+                .sum::<usize>()
+        };
+        self.parts.buffer.len() >= BUFFERED || self.parts.pieces.len() >= PIECES || held() >= HELD
     }
 
     /// The buffer, to append a head or framing to. Not for one that [is full](Self::is_full).
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.buffer.capacity() == 0
+        if self.parts.buffer.capacity() == 0
             && let Some(spare) = Spares::take(&SPARE)
         {
-            self.buffer = spare;
+            self.parts = spare;
         }
-        &mut self.buffer
+        &mut self.parts.buffer
     }
 
     /// Adds `data` and what comes after it. Not for one that [is full](Self::is_full).
     pub fn push(&mut self, data: Bytes, after: &'static [u8]) {
+        let buffer = self.buffer();
         if data.len() <= COPY_MAX {
-            let buffer = self.buffer();
             buffer.extend_from_slice(&data);
-            buffer.extend_from_slice(after);
         } else {
-            self.data = data;
-            self.after = after;
+            let piece = Piece {
+                after: buffer.len(),
+                data,
+            };
+            self.parts.pieces.push(piece);
         }
+        self.parts.buffer.extend_from_slice(after);
     }
 
     /// Whether part of it was written already.
@@ -80,47 +126,150 @@ impl Outbox {
     /// # Errors
     /// What the system says of the connection.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
-            let head = &self.buffer[self.written..];
-            let written = if self.data.is_empty() && self.after.is_empty() {
-                ready!(stream.poll_write_slice(cx, head))?
+        while !self.is_written() {
+            let written = if self.holds_data() {
+                let mut slices = [IoSlice::new(&[]); 2 * PIECES + 1];
+                let len = self.gather(&mut slices);
+                ready!(stream.poll_write_slices(cx, &slices[..len]))?
             } else {
-                let parts = [head, &self.data, self.after].map(IoSlice::new);
-                ready!(stream.poll_write_slices(cx, &parts))?
+                ready!(stream.poll_write_slice(cx, &self.parts.buffer[self.written..]))?
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
+            self.waits = true;
         }
+        ready!(stream.poll_sent(cx))?;
         self.rest();
         Poll::Ready(Ok(()))
     }
 
     /// Drops what was not written.
     pub fn clear(&mut self) {
-        self.data = Bytes::new();
-        self.after = &[];
-        self.buffer.clear();
         self.rest();
     }
 
-    fn advance(&mut self, written: usize) {
-        let head = written.min(self.buffer.len() - self.written);
-        self.written += head;
-        let data = (written - head).min(self.data.len());
-        self.data.advance(data);
-        self.after = &self.after[written - head - data..];
+    /// What is left to write, in order; how many slices it is.
+    fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>; 2 * PIECES + 1]) -> usize {
+        let (mut at, mut len) = (self.written, 0);
+        let mut put = |slice: &'a [u8]| {
+            if !slice.is_empty() {
+                slices[len] = IoSlice::new(slice);
+                len += 1;
+            }
+        };
+        for piece in &self.parts.pieces[self.sent..] {
+            put(&self.parts.buffer[at..piece.after]);
+            put(&piece.data);
+            at = piece.after;
+        }
+        put(&self.parts.buffer[at..]);
+        len
     }
 
-    /// Gives the buffer back: all of it was written.
-    fn rest(&mut self) {
-        self.written = 0;
-        self.data = Bytes::new();
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        if (1..=SPARE_MAX).contains(&buffer.capacity()) {
-            Spares::keep(&SPARE, buffer);
+    fn advance(&mut self, mut written: usize) {
+        while let Some(piece) = self.parts.pieces.get_mut(self.sent) {
+            let before = written.min(piece.after - self.written);
+            self.written += before;
+            written -= before;
+            let data = written.min(piece.data.len());
+            piece.data.advance(data);
+            written -= data;
+            if !piece.data.is_empty() {
+                return;
+            }
+            self.sent += 1;
         }
+        self.written += written;
+    }
+
+    /// Gives the memory back: all of it was written, or is not wanted.
+    fn rest(&mut self) {
+        (self.written, self.sent, self.waits) = (0, 0, false);
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.buffer.clear();
+        parts.pieces.clear();
+        if (1..=SPARE_MAX).contains(&parts.buffer.capacity()) {
+            Spares::keep(&SPARE, parts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// Fills outboxes with `parts`, flushes where it must and at the end; what the peer reads.
+    fn sent(parts: &[(usize, usize, bool)]) -> (Vec<u8>, Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let stream = Stream::from_unix(near);
+            let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
+            let writing = async {
+                for (at, &(framing, data, has_end)) in parts.iter().enumerate() {
+                    if outbox.is_full() {
+                        poll_fn(|cx| outbox.poll_flush(cx, &stream)).await.unwrap();
+                    }
+                    let fill = at.to_le_bytes()[0];
+                    let framing = vec![fill; framing];
+                    let data = Bytes::from(vec![!fill; data]);
+                    let end: &[u8] = if has_end { b"\r\n" } else { b"" };
+                    outbox.buffer().extend_from_slice(&framing);
+                    expected.extend([&framing[..], &data, end].concat());
+                    outbox.push(data, end);
+                }
+                poll_fn(|cx| outbox.poll_flush(cx, &stream)).await.unwrap();
+                assert!(outbox.is_empty());
+                stream.shut_down().unwrap();
+                expected
+            };
+            let mut received = Vec::new();
+            let (expected, read) = tokio::join!(writing, far.read_to_end(&mut received));
+            read.unwrap();
+            (received, expected)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn all_arrives_in_order(
+            parts in prop::collection::vec(
+                (0..300_usize, prop_oneof![0..100_usize, 4000..5000_usize, 0..90_000_usize], any::<bool>()),
+                0..40,
+            ),
+        ) {
+            let (received, expected) = sent(&parts);
+            prop_assert!(received == expected);
+        }
+    }
+
+    #[test]
+    fn it_is_full_before_it_holds_much() {
+        let mut outbox = Outbox::default();
+        let mut chunks = 0;
+        while !outbox.is_full() {
+            outbox.push(Bytes::from_static(&[0; 16 << 10]), b"\r\n");
+            chunks += 1;
+        }
+        assert_eq!(chunks, 4);
+        outbox.clear();
+        assert!(outbox.is_empty() && !outbox.is_full());
+        for _ in 0..PIECES {
+            assert!(!outbox.is_full());
+            outbox.push(Bytes::from_static(&[0; COPY_MAX + 1]), b"");
+        }
+        assert!(outbox.is_full());
     }
 }

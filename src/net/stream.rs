@@ -1,24 +1,28 @@
-//! A TCP or Unix stream whose handle can be shared with whoever must look at the socket.
+//! A connection in clear or under TLS whose handle can be shared with whoever must look at it.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::alarm::Alarm;
 use super::clock;
+use super::socket::{Plain, Seen, Socket, Tls};
+use crate::proxy_protocol::Ends;
 
 /// A connected stream on this thread's runtime.
 ///
@@ -30,7 +34,9 @@ pub struct Stream(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     socket: RefCell<Socket>,
-    peer: Option<IpAddr>,
+    /// The client's address and its port apart: together they would take 16 bytes more.
+    peer: Cell<Option<IpAddr>>,
+    peer_port: Cell<u16>,
     /// How long the peer may take nothing of what is written, in milliseconds; zero for ever.
     write_timeout_ms: Cell<u32>,
     /// Runs while the peer takes nothing; boxed, for most always take.
@@ -45,36 +51,13 @@ struct Stall {
     alarm: Alarm,
 }
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// Calls the same method of whichever socket it is.
-macro_rules! either {
-    ($stream:expr, $socket:ident => $call:expr) => {
-        match &*$stream.0.socket.borrow() {
-            Socket::Tcp($socket) => $call,
-            Socket::Unix($socket) => $call,
-        }
-    };
-}
-
-/// The same, to poll it.
-macro_rules! polled {
-    ($stream:expr, $socket:ident => $call:expr) => {
-        match &mut *$stream.0.socket.borrow_mut() {
-            Socket::Tcp(socket) => {
-                let $socket = Pin::new(socket);
-                $call
-            }
-            Socket::Unix(socket) => {
-                let $socket = Pin::new(socket);
-                $call
-            }
-        }
-    };
+/// What the two ends of a TLS connection agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Whether they agreed on HTTP/2, by ALPN (RFC 7301).
+    pub http2: bool,
+    /// Whether the session of an earlier connection was resumed.
+    pub resumed: bool,
 }
 
 impl Stream {
@@ -83,7 +66,7 @@ impl Stream {
         let socket = TcpStream::connect(address).await?;
         // Whole messages are written: waiting for an acknowledgement only delays their tails.
         socket.set_nodelay(true)?;
-        Ok(Self::new(Socket::Tcp(socket), None))
+        Ok(Self::clear(Plain::Tcp(socket), None))
     }
 
     /// Connects to the Unix socket at `path`.
@@ -95,26 +78,78 @@ impl Stream {
     pub fn adopt(socket: Detached) -> io::Result<Self> {
         match socket {
             Detached::Tcp(socket, peer) => {
-                let socket = Socket::Tcp(TcpStream::from_std(socket)?);
-                Ok(Self::new(socket, peer))
+                let socket = Plain::Tcp(TcpStream::from_std(socket)?);
+                Ok(Self::clear(socket, peer))
             }
             Detached::Unix(socket) => UnixStream::from_std(socket).map(Self::from_unix),
         }
     }
 
     /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
-    /// of this stream is about.
+    /// of this stream is about, or once it is under TLS.
     pub fn detach(self) -> Option<io::Result<Detached>> {
-        let Shared { socket, peer, .. } = Rc::into_inner(self.0)?;
-        Some(match socket.into_inner() {
-            Socket::Tcp(socket) => socket.into_std().map(|it| Detached::Tcp(it, peer)),
-            Socket::Unix(socket) => socket.into_std().map(Detached::Unix),
+        let (socket, peer) = self.into_plain()?;
+        Some(match socket {
+            Plain::Tcp(socket) => socket.into_std().map(|it| Detached::Tcp(it, peer)),
+            Plain::Unix(socket) => socket.into_std().map(Detached::Unix),
         })
+    }
+
+    /// Puts the connection of a client under TLS, once the client has done its part.
+    ///
+    /// # Errors
+    /// What keeps the two from agreeing, or what the system says; the connection is gone then.
+    pub async fn accept_tls(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let (socket, peer) = self.into_plain().ok_or(io::ErrorKind::InvalidInput)?;
+        let secured = TlsAcceptor::from(config).accept(socket).await?;
+        let socket = Socket::Tls(Box::new(Tls::new(secured.into())));
+        Ok(Self::new(socket, peer))
+    }
+
+    /// Puts a connection that was made to `name` under TLS.
+    ///
+    /// # Errors
+    /// What keeps the two from agreeing, or what the system says; the connection is gone then.
+    pub async fn connect_tls(
+        self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let (socket, peer) = self.into_plain().ok_or(io::ErrorKind::InvalidInput)?;
+        let secured = TlsConnector::from(config).connect(name, socket).await?;
+        let socket = Socket::Tls(Box::new(Tls::new(secured.into())));
+        Ok(Self::new(socket, peer))
+    }
+
+    /// What the two ends agreed on; `None` in clear.
+    pub fn agreed(&self) -> Option<Agreed> {
+        match &*self.0.socket.borrow() {
+            Socket::Clear(_) => None,
+            Socket::Tls(tls) => Some(Agreed {
+                http2: tls.session().alpn_protocol() == Some(b"h2"),
+                resumed: tls.session().handshake_kind() == Some(HandshakeKind::Resumed),
+            }),
+        }
     }
 
     /// The address of the client that was accepted; `None` on a Unix socket.
     pub fn peer_ip(&self) -> Option<IpAddr> {
-        self.0.peer
+        self.0.peer.get()
+    }
+
+    /// The client's address and the one that it connected to; `None` on a Unix socket.
+    pub fn ends(&self) -> Option<Ends> {
+        let local = self.0.socket.borrow().plain().local()?;
+        Some(Ends {
+            client: SocketAddr::new(self.peer_ip()?, self.0.peer_port.get()),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+        })
+    }
+
+    /// Takes the connection for that of `client`, as who passed it on says.
+    pub fn set_client(&self, client: SocketAddr) {
+        self.0.peer.set(Some(client.ip()));
+        self.0.peer_port.set(client.port());
     }
 
     /// Whether the peer neither closed nor sent what nobody read, as far as this thread was told:
@@ -122,54 +157,30 @@ impl Stream {
     ///
     /// What comes right after is not seen, nor what came since the thread last asked for events.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let news = either!(self, socket => {
-            socket.try_io(Interest::READABLE, || SockRef::from(socket).peek(&mut byte))
-        });
-        matches!(news, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.0.socket.borrow_mut().look() == Seen::Nothing
     }
 
     /// The same, asked of the system: one `recv` with `MSG_PEEK`.
     pub fn is_surely_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = either!(self, socket => SockRef::from(socket).peek(&mut byte));
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.0.socket.borrow_mut().look_closely() == Seen::Nothing
     }
 
     /// Ready when the peer closed, with `true`, or when it sent something that nobody read.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut byte = [MaybeUninit::uninit()];
-        loop {
-            if ready!(self.poll_readable(cx)).is_err() {
-                return Poll::Ready(true);
-            }
-            let peeked = either!(self, socket => {
-                socket.try_io(Interest::READABLE, || SockRef::from(socket).peek(&mut byte))
-            });
-            match peeked {
-                Ok(bytes) => return Poll::Ready(bytes == 0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_broken) => return Poll::Ready(true),
-            }
-        }
+        let seen = self.0.socket.borrow_mut().poll_look(cx);
+        seen.map(|it| it == Seen::End)
     }
 
     /// Makes the coming close a reset, so that the peer cannot take the end for a clean one.
     pub fn reset_on_close(&self) {
-        let linger =
-            either!(self, socket => SockRef::from(socket).set_linger(Some(Duration::ZERO)));
-        if let Err(error) = linger {
+        if let Err(error) = self.0.socket.borrow_mut().reset_on_close() {
             tracing::debug!(%error, "a broken response ends with a plain close");
         }
     }
 
     /// Tells the peer that nothing more comes.
     pub fn shut_down(&self) -> io::Result<()> {
-        let shut = either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write));
-        match shut {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            shut => shut,
-        }
+        self.0.socket.borrow_mut().shut_down()
     }
 
     /// Lets a write fail when the peer takes nothing for `timeout`.
@@ -180,7 +191,7 @@ impl Stream {
 
     /// Ready when there may be something to read, the end included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_read_ready(cx))
+        self.0.socket.borrow_mut().poll_readable(cx)
     }
 
     /// Reads once into the room of `buffer`.
@@ -192,16 +203,15 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        polled!(self, socket => {
-            let mut socket = socket;
-            let reading = pin!(socket.read_buf(buffer));
-            reading.poll(cx)
-        })
+        let mut socket = self.0.socket.borrow_mut();
+        let reading = pin!(socket.read_buf(buffer));
+        reading.poll(cx)
     }
 
-    /// Writes what it can of `bytes`, or fails when the peer has taken nothing for the write timeout.
+    /// Writes what it can of `bytes`, or fails when the peer has taken nothing for the write
+    /// timeout. Under TLS, what was written is on its way only [once flushed](Self::poll_sent).
     pub fn poll_write_slice(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = polled!(self, socket => socket.poll_write(cx, bytes));
+        let written = self.0.socket.borrow_mut().poll_write(cx, bytes);
         self.in_time(cx, written)
     }
 
@@ -211,15 +221,26 @@ impl Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = polled!(self, socket => socket.poll_write_vectored(cx, slices));
+        let written = self.0.socket.borrow_mut().poll_write_vectored(cx, slices);
         self.in_time(cx, written)
     }
 
-    fn in_time(
+    /// Ready when all that was written is on its way, or when the peer has taken nothing for the
+    /// write timeout.
+    pub fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = match &mut *self.0.socket.borrow_mut() {
+            // Nothing waits anywhere.
+            Socket::Clear(_) => return Poll::Ready(Ok(())),
+            Socket::Tls(tls) => tls.poll_flush(cx),
+        };
+        self.in_time(cx, flushed)
+    }
+
+    fn in_time<T>(
         &self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let timeout = Duration::from_millis(self.0.write_timeout_ms.get().into());
         let mut stalled = self.0.stalled.borrow_mut();
         if written.is_ready() {
@@ -236,22 +257,42 @@ impl Stream {
         written
     }
 
-    fn new(socket: Socket, peer: Option<IpAddr>) -> Self {
+    fn new(socket: Socket, peer: Option<SocketAddr>) -> Self {
         Self(Rc::new(Shared {
             socket: RefCell::new(socket),
-            peer,
+            peer: Cell::new(peer.map(|it| it.ip())),
+            peer_port: Cell::new(peer.map_or(0, |it| it.port())),
             write_timeout_ms: Cell::new(0),
             stalled: RefCell::default(),
         }))
     }
 
+    fn clear(socket: Plain, peer: Option<SocketAddr>) -> Self {
+        Self::new(Socket::Clear(socket), peer)
+    }
+
+    /// The socket in clear, and the client's address; `None` when it is shared or under TLS.
+    fn into_plain(self) -> Option<(Plain, Option<SocketAddr>)> {
+        let Shared {
+            socket,
+            peer,
+            peer_port,
+            ..
+        } = Rc::into_inner(self.0)?;
+        let peer = peer.get().map(|ip| SocketAddr::new(ip, peer_port.get()));
+        match socket.into_inner() {
+            Socket::Clear(plain) => Some((plain, peer)),
+            Socket::Tls(_) => None,
+        }
+    }
+
     pub(super) fn from_unix(socket: UnixStream) -> Self {
-        Self::new(Socket::Unix(socket), None)
+        Self::clear(Plain::Unix(socket), None)
     }
 
     /// A client's connection, which has its listener's options.
-    pub(super) fn accepted(socket: TcpStream, peer: IpAddr) -> Self {
-        Self::new(Socket::Tcp(socket), Some(peer))
+    pub(super) fn accepted(socket: TcpStream, peer: SocketAddr) -> Self {
+        Self::clear(Plain::Tcp(socket), Some(peer))
     }
 }
 
@@ -261,7 +302,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        polled!(self, socket => socket.poll_read(cx, buf))
+        Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buf)
     }
 }
 
@@ -286,8 +327,8 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -299,7 +340,7 @@ impl AsyncWrite for Stream {
 #[derive(Debug)]
 pub enum Detached {
     /// A TCP connection, and the address of the client at its other end.
-    Tcp(std::net::TcpStream, Option<IpAddr>),
+    Tcp(std::net::TcpStream, Option<SocketAddr>),
     /// A Unix connection.
     Unix(std::os::unix::net::UnixStream),
 }
@@ -324,8 +365,8 @@ mod tests {
         assert_eq!(accepted.peer_ip(), Some(address.ip()));
         for stream in [client, accepted] {
             match &*stream.0.socket.borrow() {
-                Socket::Tcp(socket) => assert!(socket.nodelay().unwrap()),
-                Socket::Unix(_) => unreachable!("both ends are TCP"),
+                Socket::Clear(Plain::Tcp(socket)) => assert!(socket.nodelay().unwrap()),
+                _ => unreachable!("both ends are TCP in clear"),
             }
         }
     }

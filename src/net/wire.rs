@@ -4,13 +4,14 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::Method;
 use http_body::Frame;
 
 use super::inbox::Inbox;
 use super::stream::Stream;
-use crate::head::{FieldTable, is_forbidden_trailer};
+use crate::head::{FieldTable, allowed_trailers};
 use crate::http1::{self, Decoder, RequestLine, StatusLine, Step};
+use crate::limits::HeadLimits;
 
 /// A connection's socket, and what was read from it and not used yet.
 #[derive(Debug)]
@@ -69,13 +70,16 @@ impl Wire {
     /// The next request's head, if it is there to its end.
     ///
     /// # Errors
-    /// When what is there is none.
-    pub fn parse_request(&mut self) -> Result<Option<RequestBytes>, http1::Error> {
+    /// When what is there is none, or does not keep the `limits`.
+    pub fn parse_request(
+        &mut self,
+        limits: &HeadLimits,
+    ) -> Result<Option<RequestBytes>, http1::Error> {
         if self.inbox.bytes().is_empty() {
             return Ok(None);
         }
         let mut table = FieldTable::new();
-        let parsed = http1::parse_request(self.inbox.bytes(), &mut table)?;
+        let parsed = http1::parse_request(self.inbox.bytes(), limits, &mut table)?;
         Ok(parsed.map(|line| {
             let bytes = self.inbox.take(line.len);
             RequestBytes { bytes, line, table }
@@ -92,7 +96,10 @@ impl Wire {
         asked: &Method,
     ) -> Poll<Result<ResponseBytes, WireError>> {
         loop {
-            if !self.inbox.bytes().is_empty() {
+            if self.inbox.bytes().is_empty() {
+                // Nothing is there when this is asked first, and for nothing no buffer is taken.
+                ready!(self.stream.poll_readable(cx)).map_err(WireError::Io)?;
+            } else {
                 let mut table = FieldTable::new();
                 let parsed = http1::parse_response(self.inbox.bytes(), asked, &mut table);
                 if let Some(line) = parsed.map_err(WireError::Codec)? {
@@ -128,7 +135,7 @@ impl Wire {
                 Step::Trailers(len) => {
                     let section = self.inbox.take(len);
                     let trailers = http1::parse_trailers(&section).map_err(WireError::Codec)?;
-                    return Poll::Ready(Some(Ok(Frame::trailers(allowed(trailers)))));
+                    return Poll::Ready(Some(Ok(Frame::trailers(allowed_trailers(trailers)))));
                 }
                 Step::End => return Poll::Ready(None),
                 Step::Incomplete => {}
@@ -149,21 +156,4 @@ impl Wire {
             .poll_fill(cx, &self.stream)
             .map_err(WireError::Io)
     }
-}
-
-/// The fields that a trailer section may bring (RFC 9110 6.5.1).
-fn allowed(trailers: HeaderMap) -> HeaderMap {
-    if !trailers.keys().any(is_forbidden_trailer) {
-        return trailers;
-    }
-    let names: Vec<_> = trailers
-        .keys()
-        .filter(|it| is_forbidden_trailer(it))
-        .cloned()
-        .collect();
-    let mut trailers = trailers;
-    for name in &names {
-        trailers.remove(name);
-    }
-    trailers
 }

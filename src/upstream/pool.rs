@@ -7,21 +7,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{ConnectError, connect};
-use super::endpoint::{ConnectionCounters, Endpoint, Slot, SlotKind};
+use super::connect::{ConnectError, Opening, connect};
+use super::endpoint::{Bound, ConnectionCounters, Endpoint, Slot, SlotKind};
 use super::{LocalExecutor, PoolParams};
-use crate::net::{Outbox, Stream, Wire, clock};
+use crate::net::{Corked, Outbox, Stream, Wire, clock};
+use crate::proxy_protocol::{Ends, Version};
 use crate::telemetry::{Striped, ThreadIndex};
+use crate::tls::{ClientTls, Offer};
 
 /// How often an HTTP/2 connection is pinged, and how long the answer may take: a half-open
 /// connection is found within their sum instead of the kernel's 15 minutes of retransmissions.
@@ -39,15 +44,59 @@ struct Inner<B> {
     endpoint: Arc<Endpoint>,
     counters: Arc<Striped<ConnectionCounters>>,
     thread: ThreadIndex,
-    params: Cell<PoolParams>,
-    connect_timeout: Cell<Duration>,
+    settings: RefCell<Settings>,
+    /// Whether the node, asked last, chose HTTP/1.1 of both: then no connection is waited for that
+    /// many could share.
+    chose_http1: Cell<bool>,
     /// Whether connections may still be kept; not once the node has left.
     keeps: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     /// The places for idle connections that this thread has taken of the node's.
     places: RefCell<Vec<Slot>>,
-    /// Held while the connection is made, so that waiting requests share it.
-    http2: Mutex<Option<http2::SendRequest<B>>>,
+    /// The HTTP/2 connection. Held while the connection is made, so that waiting requests share it.
+    http2: Mutex<Option<Kept<B>>>,
+}
+
+/// The HTTP/2 connection of a pool.
+#[derive(Debug)]
+struct Kept<B> {
+    sender: http2::SendRequest<B>,
+    /// The client that it was introduced as.
+    ends: Option<Ends>,
+    bound: Bound,
+}
+
+/// How a pool's connections are made and kept.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Their bounds.
+    pub params: PoolParams,
+    /// How long one may take to be made, TLS included.
+    pub connect_timeout: Duration,
+    /// The TLS that they are under, if any.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Whether nodes are told whose a connection is. Each is then for one client's connection alone.
+    pub proxy_protocol: Option<Version>,
+}
+
+/// What is to be spoken to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speak {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// What the node chooses under TLS; in clear HTTP/1.1.
+    Either,
+}
+
+/// A connection, or a share of one, for one exchange.
+#[derive(Debug)]
+pub enum Lease<B> {
+    /// It speaks HTTP/1.1.
+    Http1(Http1Lease<B>),
+    /// It speaks HTTP/2.
+    Http2(Http2Lease<B>),
 }
 
 /// A connection that speaks HTTP/1.1; boxed once, for it is handed on many times a request.
@@ -57,6 +106,9 @@ pub struct Http1Connection {
     pub wire: Wire,
     /// What is about to be written to it.
     pub outbox: Outbox,
+    /// The client that it was introduced as.
+    ends: Option<Ends>,
+    bound: Bound,
     _open: Open,
 }
 
@@ -92,6 +144,7 @@ pub struct Http2Lease<B> {
     pub sender: http2::SendRequest<B>,
     /// Whether it was there before this request.
     pub pooled: bool,
+    bound: Bound,
 }
 
 /// Counts a connection while it is open.
@@ -115,15 +168,14 @@ where
         endpoint: Arc<Endpoint>,
         counters: Arc<Striped<ConnectionCounters>>,
         thread: ThreadIndex,
-        params: PoolParams,
-        connect_timeout: Duration,
+        settings: Settings,
     ) -> Self {
         Self(Rc::new(Inner {
             endpoint,
             counters,
             thread,
-            params: Cell::new(params),
-            connect_timeout: Cell::new(connect_timeout),
+            settings: RefCell::new(settings),
+            chose_http1: Cell::new(false),
             keeps: Cell::new(true),
             idle: RefCell::default(),
             places: RefCell::default(),
@@ -131,12 +183,16 @@ where
         }))
     }
 
-    /// The same pool under other bounds.
+    /// The same pool under other settings; `None` when its connections began otherwise than these
+    /// say.
     #[must_use]
-    pub fn reconfigured(&self, params: PoolParams, connect_timeout: Duration) -> Self {
-        self.0.params.set(params);
-        self.0.connect_timeout.set(connect_timeout);
-        Self(Rc::clone(&self.0))
+    pub fn reconfigured(&self, settings: &Settings) -> Option<Self> {
+        let begins = |it: &Settings| (it.tls.clone(), it.proxy_protocol);
+        if begins(&self.0.settings.borrow()) != begins(settings) {
+            return None;
+        }
+        self.0.settings.replace(settings.clone());
+        Some(Self(Rc::clone(&self.0)))
     }
 
     /// The endpoint that the connections go to.
@@ -144,65 +200,119 @@ where
         &self.0.endpoint
     }
 
-    /// An idle HTTP/1.1 connection that the node has not closed.
-    pub fn idle_http1(&self, look: Look) -> Option<Http1Lease<B>> {
-        let timeout = self.0.params.get().idle_timeout;
+    /// An idle HTTP/1.1 connection, of the client at `ends`, that the node has not closed, if that
+    /// may be spoken.
+    pub fn idle_http1(
+        &self,
+        speak: Speak,
+        look: Look,
+        ends: Option<Ends>,
+    ) -> Option<Http1Lease<B>> {
+        if speak == Speak::Http2 {
+            return None;
+        }
+        let timeout = self.0.settings.borrow().params.idle_timeout;
         loop {
-            let idle = self.0.idle.borrow_mut().pop()?;
-            if idle.is_usable(timeout, look) {
+            let mut all = self.0.idle.borrow_mut();
+            let at = all.iter().rposition(|it| it.connection.ends == ends)?;
+            let idle = all.remove(at);
+            drop(all);
+            if idle.is_usable(&self.0.endpoint, timeout, look) {
                 return Some(self.lease(idle.connection, true));
             }
         }
     }
 
-    /// A new HTTP/1.1 connection, whatever is idle.
+    /// A new HTTP/1.1 connection, whatever is idle, or a share of the HTTP/2 connection, which is
+    /// made when there is none.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub async fn fresh_http1(&self) -> Result<Http1Lease<B>, ConnectError> {
-        let (stream, open) = self.connect().await?;
+    /// When a connection is needed and cannot be made.
+    pub async fn connected(
+        &self,
+        speak: Speak,
+        ends: Option<Ends>,
+    ) -> Result<Lease<B>, ConnectError> {
+        let is_clear = self.0.settings.borrow().tls.is_none();
+        match speak {
+            Speak::Http1 => self.fresh(Offer::Http1, ends).await,
+            Speak::Either if is_clear => self.fresh(Offer::Http1, ends).await,
+            Speak::Either if self.0.chose_http1.get() => self.fresh(Offer::Either, ends).await,
+            Speak::Either => self.shared(Offer::Either, ends).await,
+            Speak::Http2 => self.shared(Offer::Http2, ends).await,
+        }
+    }
+
+    /// A new connection.
+    async fn fresh(&self, offer: Offer, ends: Option<Ends>) -> Result<Lease<B>, ConnectError> {
+        let (stream, bound, open) = self.connect(offer, ends).await?;
+        let chose_http2 = stream.agreed().is_some_and(|it| it.http2);
+        if chose_http2 || offer == Offer::Http2 {
+            self.0.chose_http1.set(false);
+            let sender = self.open_http2(stream, open).await?;
+            let pooled = false;
+            return Ok(Lease::Http2(Http2Lease {
+                sender,
+                pooled,
+                bound,
+            }));
+        }
+        self.0.chose_http1.set(offer == Offer::Either);
         let connection = Http1Connection {
             wire: Wire::new(stream),
             outbox: Outbox::default(),
+            ends,
+            bound,
             _open: open,
         };
-        Ok(self.lease(Box::new(connection), false))
+        Ok(Lease::Http1(self.lease(Box::new(connection), false)))
     }
 
-    /// A share of the HTTP/2 connection, which is made when there is none.
-    ///
-    /// # Errors
-    /// When it is needed and cannot be made.
-    pub async fn http2(&self) -> Result<Http2Lease<B>, ConnectError> {
-        let limit = self.0.connect_timeout.get();
+    /// A share of the HTTP/2 connection; or one of HTTP/1.1, if the node may choose that and does.
+    async fn shared(&self, offer: Offer, ends: Option<Ends>) -> Result<Lease<B>, ConnectError> {
+        let limit = self.0.settings.borrow().connect_timeout;
         // Who waits for another's connection waits no longer than for an own one.
         let Ok(mut kept) = timeout(limit, self.0.http2.lock()).await else {
             let address = self.0.endpoint.address().clone();
             return Err(ConnectError::TimedOut { address, limit });
         };
-        if let Some(sender) = kept.as_ref().filter(|it| !it.is_closed()) {
-            let sender = sender.clone();
-            return Ok(Http2Lease {
-                sender,
+        let endpoint = &self.0.endpoint;
+        let usable = |it: &&Kept<B>| it.ends == ends && it.is_usable(endpoint);
+        if let Some(kept) = kept.as_ref().filter(usable) {
+            return Ok(Lease::Http2(Http2Lease {
+                sender: kept.sender.clone(),
                 pooled: true,
+                bound: kept.bound.clone(),
+            }));
+        }
+        if offer == Offer::Either && self.0.chose_http1.get() {
+            // It chose so while this one waited.
+            drop(kept);
+            return self.fresh(offer, ends).await;
+        }
+        let lease = self.fresh(offer, ends).await?;
+        if let Lease::Http2(lease) = &lease
+            && self.0.keeps.get()
+        {
+            *kept = Some(Kept {
+                sender: lease.sender.clone(),
+                ends,
+                bound: lease.bound.clone(),
             });
         }
-        let sender = self.connect_http2().await?;
-        if self.0.keeps.get() {
-            *kept = Some(sender.clone());
-        }
-        Ok(Http2Lease {
-            sender,
-            pooled: false,
-        })
+        Ok(lease)
     }
 
-    /// Closes what is idle for too long or was closed by the node.
+    /// Closes what is idle for too long, was closed by the node, or goes where the node no longer is.
     pub fn sweep(&self) {
-        let timeout = self.0.params.get().idle_timeout;
+        let timeout = self.0.settings.borrow().params.idle_timeout;
         let mut idle = self.0.idle.borrow_mut();
-        idle.retain(|it| it.is_usable(timeout, Look::Glance));
+        idle.retain(|it| it.is_usable(&self.0.endpoint, timeout, Look::Glance));
         self.0.places.borrow_mut().truncate(idle.len());
+        if let Ok(mut kept) = self.0.http2.try_lock() {
+            // Its streams come to their end.
+            kept.take_if(|it| !it.is_usable(&self.0.endpoint));
+        }
     }
 
     /// Closes what is idle and keeps nothing any more: the node has left.
@@ -215,8 +325,12 @@ where
         }
     }
 
-    async fn connect_http2(&self) -> Result<http2::SendRequest<B>, ConnectError> {
-        let (stream, open) = self.connect().await?;
+    async fn open_http2(
+        &self,
+        stream: Stream,
+        open: Open,
+    ) -> Result<http2::SendRequest<B>, ConnectError> {
+        let (corked, cork) = Corked::new(stream, Bytes::new());
         let (stream_window, connection_window) = WINDOWS;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -224,40 +338,61 @@ where
             .keep_alive_timeout(PING.1)
             .initial_stream_window_size(stream_window)
             .initial_connection_window_size(connection_window)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(corked))
             .await
             .map_err(|source| self.handshake_error(source))?;
         tokio::task::spawn_local(async move {
             let _open = open;
-            // The exchanges that the connection carries report the error to their requests.
-            let _reported = connection.await;
+            {
+                // The exchanges that the connection carries report the error to their requests. When it
+                // takes no more (GOAWAY), it is dropped: what waits in it goes elsewhere at once.
+                let mut connection = pin!(connection);
+                let _reported = poll_fn(|cx| cork.poll(cx, connection.as_mut())).await;
+            }
+            // hyper has the streams that are left served by a task of its own.
+            poll_fn(|cx| cork.poll_end(cx)).await;
         });
         Ok(sender)
     }
 
-    async fn connect(&self) -> Result<(Stream, Open), ConnectError> {
+    async fn connect(
+        &self,
+        offer: Offer,
+        ends: Option<Ends>,
+    ) -> Result<(Stream, Bound, Open), ConnectError> {
         let inner = &*self.0;
         let counters = inner.counters.of(inner.thread);
-        let max = inner.params.get().max_connections;
+        let settings = inner.settings.borrow().clone();
+        let max = settings.params.max_connections;
         let Some(slot) = inner.endpoint.slot(SlotKind::Connection, max) else {
             counters.limit.increment();
             let address = inner.endpoint.address().clone();
             return Err(ConnectError::Limit { address, max });
         };
-        let connected = connect(&inner.endpoint, inner.connect_timeout.get()).await;
+        let opening = Opening {
+            tls: settings.tls.as_deref(),
+            offer,
+            introduces: settings.proxy_protocol.map(|it| (it, ends)),
+        };
+        let connected = connect(&inner.endpoint, opening, settings.connect_timeout).await;
         match &connected {
             Ok(_) => counters.ok.increment(),
             Err(ConnectError::TimedOut { .. }) => counters.timeout.increment(),
+            Err(ConnectError::Tls { .. } | ConnectError::Alpn { .. }) => {
+                counters.handshake.increment();
+            }
+            Err(ConnectError::Exhausted { .. }) => counters.failed.increment(),
             Err(_) => counters.refused.increment(),
         }
-        let stream = connected?;
+        let (stream, bound) = connected?;
+        counters.agreed(&stream);
         counters.open.add(1);
         let open = Open {
             counters: Arc::clone(&inner.counters),
             thread: inner.thread,
             _slot: slot,
         };
-        Ok((stream, open))
+        Ok((stream, bound, open))
     }
 
     fn lease(&self, connection: Box<Http1Connection>, pooled: bool) -> Http1Lease<B> {
@@ -312,7 +447,7 @@ impl<B> Inner<B> {
     fn has_place(&self, idle: usize) -> bool {
         let mut places = self.places.borrow_mut();
         if idle >= places.len() {
-            let max = self.params.get().max_idle;
+            let max = self.settings.borrow().params.max_idle;
             places.extend(self.endpoint.slot(SlotKind::Idle, max));
         }
         idle < places.len()
@@ -322,12 +457,21 @@ impl<B> Inner<B> {
 // === impl Idle ===
 
 impl Idle {
-    fn is_usable(&self, timeout: Duration, look: Look) -> bool {
-        clock::recent().saturating_duration_since(self.since) < timeout
+    fn is_usable(&self, endpoint: &Endpoint, timeout: Duration, look: Look) -> bool {
+        self.connection.bound.is_current(endpoint)
+            && clock::recent().saturating_duration_since(self.since) < timeout
             && match look {
                 Look::Glance => self.connection.wire.stream.is_quiet(),
                 Look::Ask => self.connection.wire.stream.is_surely_quiet(),
             }
+    }
+}
+
+// === impl Kept ===
+
+impl<B> Kept<B> {
+    fn is_usable(&self, endpoint: &Endpoint) -> bool {
+        !self.sender.is_closed() && self.bound.is_current(endpoint)
     }
 }
 
