@@ -6,14 +6,21 @@
 
 pub mod counters;
 pub mod desired;
+mod judge;
+mod load;
 mod node;
 mod pick;
+mod prober;
 mod reconcile;
+mod rotation;
 mod state;
 mod writer;
 
-pub use node::Node;
-pub use pick::{ATTEMPTS_MAX, Pick, Reach, Target};
+pub use judge::Judge;
+pub use load::{HeldBytes, HeldShare, Load, Quantile, Turnstile, Waiting};
+pub use node::{Evidence, Failed, Node};
+pub use pick::{ATTEMPTS_MAX, Next, Pick, Reach, Target};
+pub use prober::Prober;
 pub use reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
 pub use state::{Cluster, Replica, RouteEntry, Shard, SharedState, State};
 pub use writer::{Applied, Command, CommandError, Reloads, Writer};

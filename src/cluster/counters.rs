@@ -3,6 +3,8 @@
 //! The handles are made when a state is built and carried from state to state by name, so a reload
 //! resets nothing and a request looks nothing up.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use http::{Method, StatusCode};
 
 use crate::reason::Reason;
@@ -72,13 +74,22 @@ pub const METHODS: [&str; 9] = [
 
 /// The place of `method` in [`METHODS`].
 pub fn method_index(method: &Method) -> usize {
-    let named = METHODS.iter().position(|it| *it == method.as_str());
-    named.unwrap_or(METHODS.len() - 1)
+    match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::POST => 2,
+        Method::PUT => 3,
+        Method::DELETE => 4,
+        Method::OPTIONS => 5,
+        Method::PATCH => 6,
+        Method::TRACE => 7,
+        _ => METHODS.len() - 1,
+    }
 }
 
 /// The values of the `reason` label of retries, as [`retry_index`] orders them.
-pub const RETRY_REASONS: [&str; 7] = [
-    "connect", "unsent", "reset", "timeout", "status", "grpc", "protocol",
+pub const RETRY_REASONS: [&str; 8] = [
+    "connect", "unsent", "reset", "timeout", "status", "grpc", "protocol", "ejected",
 ];
 
 /// The place of `failure` in [`RETRY_REASONS`].
@@ -91,11 +102,12 @@ pub fn retry_index(failure: Failure) -> usize {
         Failure::Status(_) => 4,
         Failure::Grpc(_) => 5,
         Failure::Protocol => 6,
+        Failure::Left => 7,
     }
 }
 
 /// The values of the `reason` label of denied retries, as [`denied_index`] orders them.
-pub const DENIED_REASONS: [&str; 7] = [
+pub const DENIED_REASONS: [&str; 8] = [
     "budget",
     "method",
     "body",
@@ -103,6 +115,7 @@ pub const DENIED_REASONS: [&str; 7] = [
     "no_candidate",
     "attempts",
     "head_sent",
+    "nested",
 ];
 
 /// The place in [`DENIED_REASONS`] of a response that broke off after its head went out.
@@ -118,6 +131,189 @@ pub fn denied_index(denied: Denied) -> Option<usize> {
         Denied::Deadline => Some(3),
         Denied::NoCandidate => Some(4),
         Denied::Attempts => Some(5),
+        Denied::Nested => Some(7),
+    }
+}
+
+/// Why a node leaves rotation: the `reason` label of ejections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EjectedFor {
+    /// Failures in a row.
+    Consecutive,
+    /// Too many failures among its attempts.
+    FailureRate,
+    /// Failed probes.
+    Probe,
+}
+
+impl EjectedFor {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Consecutive, Self::FailureRate, Self::Probe];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive => "consecutive",
+            Self::FailureRate => "failure_rate",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// What became of a request that was to be held: the `outcome` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A node served it in time.
+    Served,
+    /// It waited as long as it may.
+    TimedOut,
+    /// As many, or as much, were held as may be.
+    Refused,
+}
+
+impl Held {
+    /// Every outcome, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Served, Self::TimedOut, Self::Refused];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::TimedOut => "timeout",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What became of a hedge: the `outcome` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// A second node was asked.
+    Sent,
+    /// It was the one that answered.
+    Won,
+    /// None was, for the retry budget was spent.
+    Denied,
+}
+
+impl Hedged {
+    /// Every outcome, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Sent, Self::Won, Self::Denied];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Won => "won",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// What became of a request that found no place: the `outcome` label of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It got one in time.
+    Admitted,
+    /// It waited in vain.
+    TimedOut,
+    /// As many waited as may.
+    Refused,
+}
+
+impl Queued {
+    /// Every outcome, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Admitted, Self::TimedOut, Self::Refused];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::TimedOut => "timeout",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The nodes of a cluster that left rotation, and those that would have and were kept because too
+/// few others were left.
+#[derive(Debug, Default)]
+pub struct Ejections {
+    made: [AtomicU64; EjectedFor::ALL.len()],
+    kept: [AtomicU64; EjectedFor::ALL.len()],
+}
+
+impl Ejections {
+    /// Counts a node that left.
+    pub fn made(&self, reason: EjectedFor) {
+        self.made[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts one that was kept.
+    pub fn kept(&self, reason: EjectedFor) {
+        self.kept[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// The counts of those that left and of those that were kept, for this reason.
+    pub fn counts(&self, reason: EjectedFor) -> (u64, u64) {
+        let of = |counts: &[AtomicU64]| counts[reason as usize].load(Relaxed);
+        (of(&self.made), of(&self.kept))
+    }
+}
+
+/// How a probe ended, or why there was none: the `outcome` label of probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The answer was good.
+    Ok,
+    /// It was not, or the node refused the connection or broke it.
+    Failed,
+    /// There was none in time.
+    Timeout,
+    /// keyway itself was late: it counts for nothing.
+    Late,
+    /// keyway had nothing left to connect with: it counts for nothing.
+    Exhausted,
+    /// There was none, for the node had answered requests well.
+    Skipped,
+}
+
+impl ProbeOutcome {
+    /// Every outcome, in the order of the enum.
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Timeout,
+        Self::Late,
+        Self::Exhausted,
+        Self::Skipped,
+    ];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Late => "late",
+            Self::Exhausted => "exhausted",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The probes of a cluster's nodes; written by the control thread alone.
+#[derive(Debug, Default)]
+pub struct ProbeCounters {
+    ended: [Counter; ProbeOutcome::ALL.len()],
+    /// Probes that waited for others to end.
+    pub delayed: Counter,
+}
+
+impl ProbeCounters {
+    /// The probes that ended so.
+    pub fn of(&self, outcome: ProbeOutcome) -> &Counter {
+        &self.ended[outcome as usize]
     }
 }
 
@@ -148,6 +344,12 @@ pub struct ClusterCounters {
     pub retries: [Counter; RETRY_REASONS.len()],
     /// Retries not made, by what denied them.
     pub retries_denied: [Counter; DENIED_REASONS.len()],
+    /// Requests that found no place, by what became of them.
+    pub queued: [Counter; Queued::ALL.len()],
+    /// Second nodes that were asked beside the first, and what came of it.
+    pub hedges: [Counter; Hedged::ALL.len()],
+    /// Requests whose shard had no node that was well, by what became of them.
+    pub held: [Counter; Held::ALL.len()],
 }
 
 /// One shard's counters.
@@ -157,6 +359,8 @@ pub struct ShardCounters {
     pub attempt_duration: Histogram,
     /// Requests served by another than the first node of the plan, by that node's rank from 1.
     pub failovers: [Counter; RANK_MAX],
+    /// Attempts at nodes that were not well, because none was.
+    pub last_resorts: Counter,
 }
 
 /// One node's counters.
@@ -164,4 +368,19 @@ pub struct ShardCounters {
 pub struct NodeCounters {
     /// Attempts ended, by class.
     pub attempts: [Counter; Class::ALL.len()],
+    /// Attempts that failed in a way that can put the node out of rotation.
+    pub failures: Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_the_places_of_their_names() {
+        for (place, name) in METHODS.iter().enumerate() {
+            let method = Method::from_bytes(name.as_bytes()).unwrap();
+            assert_eq!(method_index(&method), place);
+        }
+    }
 }

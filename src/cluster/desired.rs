@@ -1,16 +1,32 @@
 //! Pure: the state that the files ask for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::health::EjectParams;
+use crate::health::probe::ProbeParams;
+use crate::limits::Limits;
+use crate::proxy_protocol::Version;
 use crate::retry::Policy;
 use crate::routing::{Prefer, Route, WhenShardDown};
+use crate::tls::{ClientTls, ServerTls};
 use crate::topology::Topology;
 use crate::units::Ratio;
 use crate::upstream::{PoolParams, Protocol};
+
+mod hedge;
+mod hold;
+mod load;
+
+pub use hedge::HedgeAfter;
+pub use hold::Hold;
+pub use load::{Balance, Caps};
 
 /// Everything that a reload may change, as both files give it.
 #[derive(Clone, Debug)]
@@ -19,6 +35,8 @@ pub struct Desired {
     pub routes: Vec<Route>,
     /// How to talk to each cluster, by name.
     pub clusters: BTreeMap<String, ClusterParams>,
+    /// TLS towards the clients of each listener that has any, by name.
+    pub listener_tls: BTreeMap<String, Arc<ServerTls>>,
     /// Where the shards are.
     pub topology: Topology,
     /// This sidecar's zone, empty when unknown.
@@ -29,9 +47,13 @@ pub struct Desired {
     pub drain_timeout: Duration,
     /// What is logged of each request.
     pub access_log: AccessLog,
-    /// Both files as an operator may see them: `${NAME}`s stay names, for what they stand for may
-    /// be secret.
-    pub shown: serde_json::Value,
+    /// What clients may ask of this process.
+    pub limits: Limits,
+    /// Who is asked what names stand for; whom the system says when empty.
+    pub nameservers: Vec<SocketAddr>,
+    /// Both files as an operator may see them, as JSON text: `${NAME}`s stay names, for what they
+    /// stand for may be secret.
+    pub shown: String,
 }
 
 impl Default for Desired {
@@ -39,12 +61,15 @@ impl Default for Desired {
         Self {
             routes: Vec::new(),
             clusters: BTreeMap::new(),
+            listener_tls: BTreeMap::new(),
             topology: Topology::default(),
             zone: String::new(),
             pre_drain: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
             access_log: AccessLog::default(),
-            shown: serde_json::Value::Null,
+            limits: Limits::default(),
+            nameservers: Vec::new(),
+            shown: "null".to_owned(),
         }
     }
 }
@@ -60,8 +85,24 @@ pub struct ClusterParams {
     pub connect_timeout: Duration,
     /// From the request sent to the response's head, one attempt.
     pub attempt_timeout: Duration,
+    /// Whether requests wait for a node, when their shard has none that is well.
+    pub hold: Option<Hold>,
+    /// When a second node is asked beside the first.
+    pub hedge: Option<HedgeAfter>,
+    /// The field by which clients say how long they wait, beside gRPC's own.
+    pub deadline_header: Option<HeaderName>,
     /// What is tried again.
     pub retry: Policy,
+    /// When a node is put out of rotation.
+    pub eject: EjectParams,
+    /// How its nodes are probed.
+    pub probe: ProbeParams,
+    /// How long a node that is new, or back, takes to get all of its keys.
+    pub slow_start: Duration,
+    /// How far above the mean a node's load may be.
+    pub balance: Option<Balance>,
+    /// How much may be under way.
+    pub caps: Caps,
     /// The bounds of a node's connections.
     pub pool: PoolParams,
     /// The order in which a shard's nodes are tried.
@@ -72,6 +113,12 @@ pub struct ClusterParams {
     pub max_moved: Ratio,
     /// What is told to nodes and clients about the routing.
     pub annotate: Annotate,
+    /// TLS towards its nodes.
+    pub tls: Option<Arc<ClientTls>>,
+    /// What of a request's path its nodes see.
+    pub path: PathForm,
+    /// By which version of the PROXY protocol nodes are told whose a connection is.
+    pub proxy_protocol: Option<Version>,
 }
 
 impl Default for ClusterParams {
@@ -81,12 +128,23 @@ impl Default for ClusterParams {
             authority: Authority::default(),
             connect_timeout: Duration::from_millis(250),
             attempt_timeout: Duration::from_secs(2),
+            hold: None,
+            hedge: None,
+            deadline_header: None,
             retry: Policy::default(),
+            eject: EjectParams::default(),
+            probe: ProbeParams::default(),
+            slow_start: Duration::ZERO,
+            balance: None,
+            caps: Caps::default(),
             pool: PoolParams::default(),
             prefer: Prefer::default(),
             when_shard_down: WhenShardDown::default(),
             max_moved: Ratio::ALL,
             annotate: Annotate::default(),
+            tls: None,
+            path: PathForm::AsIs,
+            proxy_protocol: None,
         }
     }
 }
@@ -101,6 +159,17 @@ pub enum Authority {
     Node,
     /// This name.
     Name(String),
+}
+
+/// What of a request's path nodes see, and is routed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathForm {
+    /// The bytes as they came.
+    #[default]
+    AsIs,
+    /// Their normal form.
+    Normalize,
 }
 
 /// What is told to nodes and to clients about the routing, as `x-keyway-*` headers.

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::desired::Desired;
+use super::desired::{Desired, PathForm};
 use super::node::Node;
 use super::state::{Cluster, Replica, RouteEntry, Shard, State};
+use crate::health::Millis;
 use crate::placement::{Diff, Placement, PlacementError, diff};
 use crate::retry::Budget;
 use crate::routing::{NodeSeed, RouteTable};
@@ -123,6 +124,9 @@ pub fn reconcile(
         generation: old.map_or(1, |it| it.generation + 1),
         table: RouteTable::new(matchers.collect()),
         routes,
+        normalizes: clusters
+            .iter()
+            .any(|it| it.params.path == PathForm::Normalize),
         clusters,
         unrouted: old.map_or_else(|| builder.stripes(), |it| Arc::clone(&it.unrouted)),
         desired,
@@ -183,25 +187,27 @@ impl Builder<'_> {
         topology: &ClusterTopology,
         desired: &Desired,
     ) -> Result<Cluster, Rejected> {
-        let before = self.old.and_then(|it| it.cluster(name));
+        let before = self.old.and_then(|it| it.cluster(name)).map(Before::new);
+        let before = before.as_ref();
         let params = desired.clusters.get(name).cloned().unwrap_or_default();
         let placement = self.placement(name, topology)?;
         let shards = topology
             .shards
             .iter()
-            .map(|it| self.shard(before, it))
+            .map(|it| self.shard(before, it, &desired.zone))
             .collect();
         let pins = topology
             .pins
             .iter()
             .map(|(key, shard)| (key.as_bytes().into(), *shard));
-        let counters = before.map_or_else(|| self.stripes(), |it| Arc::clone(&it.counters));
-        let budget = match before {
-            Some(before) => {
-                let mut budget = before.budget.lock().expect("a budget must not be poisoned");
+        let old = before.map(|it| it.cluster);
+        let counters = old.map_or_else(|| self.stripes(), |it| Arc::clone(&it.counters));
+        let budget = match old {
+            Some(old) => {
+                let mut budget = old.budget.lock().expect("a budget must not be poisoned");
                 budget.reconfigure(params.retry.budget);
                 drop(budget);
-                Arc::clone(&before.budget)
+                Arc::clone(&old.budget)
             }
             None => Arc::new(Mutex::new(Budget::new(
                 params.retry.budget,
@@ -216,8 +222,12 @@ impl Builder<'_> {
             pins: pins.collect(),
             shards,
             counters,
-            connections: before.map_or_else(|| self.stripes(), |it| Arc::clone(&it.connections)),
+            connections: old.map_or_else(|| self.stripes(), |it| Arc::clone(&it.connections)),
             budget,
+            ejections: old.map(|it| Arc::clone(&it.ejections)).unwrap_or_default(),
+            probes: old.map(|it| Arc::clone(&it.probes)).unwrap_or_default(),
+            load: old.map(|it| Arc::clone(&it.load)).unwrap_or_default(),
+            nodes_count: topology.shards.iter().map(|it| it.nodes.len()).sum(),
         })
     }
 
@@ -242,30 +252,42 @@ impl Builder<'_> {
         })
     }
 
-    fn shard(&mut self, before: Option<&Cluster>, shard: &topology::Shard) -> Shard {
-        let old = before.and_then(|it| it.shards.iter().find(|it| it.name == shard.name));
+    fn shard(&mut self, before: Option<&Before<'_>>, shard: &topology::Shard, zone: &str) -> Shard {
+        let old = before.and_then(|it| it.shards.get(shard.name.as_str()));
         let replicas = shard
             .nodes
             .iter()
-            .map(|spec| self.replica(before, spec))
+            .map(|spec| self.replica(before, spec, zone))
             .collect();
+        let seed = |it: &topology::NodeSpec| NodeSeed::new(&it.id, it.weight);
         Shard {
             name: shard.name.clone(),
             replicas,
-            seeds: shard.nodes.iter().map(|it| NodeSeed::new(&it.id)).collect(),
+            seeds: shard.nodes.iter().map(seed).collect(),
             counters: old.map_or_else(|| self.stripes(), |it| Arc::clone(&it.counters)),
+            queue: old.map(|it| Arc::clone(&it.queue)).unwrap_or_default(),
+            p95: old.map(|it| Arc::clone(&it.p95)).unwrap_or_default(),
         }
     }
 
-    fn replica(&mut self, before: Option<&Cluster>, spec: &topology::NodeSpec) -> Replica {
+    fn replica(
+        &mut self,
+        before: Option<&Before<'_>>,
+        spec: &topology::NodeSpec,
+        zone: &str,
+    ) -> Replica {
         let slot = self.slots;
         self.slots += 1;
-        let old = before.and_then(|it| it.node(&spec.id));
+        let old = before.and_then(|it| it.nodes.get(spec.id.as_str()).copied());
         let node = match old {
             Some(old) if *old.endpoint().address() == spec.address => Arc::clone(old),
             _ => {
                 let endpoint = Endpoint::new(spec.address.clone());
                 let node = Node::new(spec.id.clone(), endpoint, self.circumstances.threads);
+                if before.is_some() {
+                    // It joins others, that are warm.
+                    node.begins(millis(self.circumstances.now));
+                }
                 // An operator's drain is about the id, not the process that answers to it.
                 node.set_drained(old.is_some_and(|it| it.is_drained()));
                 Arc::new(node)
@@ -275,6 +297,7 @@ impl Builder<'_> {
             node,
             slot,
             zone: spec.zone.clone(),
+            is_local: spec.zone.as_deref().is_some_and(|it| it == zone),
             lifecycle: spec.lifecycle,
         }
     }
@@ -309,14 +332,38 @@ impl Builder<'_> {
     }
 }
 
+fn millis(since: Duration) -> Millis {
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// A cluster of the old state, its parts by name.
+struct Before<'a> {
+    cluster: &'a Cluster,
+    shards: HashMap<&'a str, &'a Shard>,
+    nodes: HashMap<&'a str, &'a Arc<Node>>,
+}
+
+impl<'a> Before<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let shards = cluster.shards.iter().map(|it| (it.name.as_str(), it));
+        let nodes = cluster.nodes().map(|it| (it.id(), it));
+        Self {
+            cluster,
+            shards: shards.collect(),
+            nodes: nodes.collect(),
+        }
+    }
+}
+
 impl Cluster {
+    /// The nodes of all shards.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        let replicas = self.shards.iter().flat_map(|it| &it.replicas);
+        replicas.map(|it| &it.node)
+    }
+
     /// The node of that id.
     pub fn node(&self, id: &str) -> Option<&Arc<Node>> {
-        let nodes = self
-            .shards
-            .iter()
-            .flat_map(|it| &it.replicas)
-            .map(|it| &it.node);
-        nodes.into_iter().find(|it| it.id() == id)
+        self.nodes().find(|it| it.id() == id)
     }
 }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use super::counters::{ClusterCounters, RouteCounters, ShardCounters};
+use super::counters::{ClusterCounters, Ejections, ProbeCounters, RouteCounters, ShardCounters};
 use super::desired::{AccessLog, ClusterParams, Desired};
+use super::load::{Load, Quantile, Turnstile};
 use super::node::Node;
 use crate::placement::Placement;
 use crate::retry::Budget;
@@ -29,6 +30,8 @@ pub struct State {
     pub clusters: Vec<Cluster>,
     /// The counters of requests that took no route.
     pub unrouted: Arc<Striped<RouteCounters>>,
+    /// Whether the nodes of any cluster see normal forms of paths.
+    pub normalizes: bool,
     /// What the files asked for.
     pub desired: Desired,
 }
@@ -63,6 +66,14 @@ pub struct Cluster {
     pub connections: Arc<Striped<ConnectionCounters>>,
     /// How many retries it may see. Locked only when something failed and wants a retry.
     pub budget: Arc<Mutex<Budget>>,
+    /// Which nodes left rotation, and why; written seldom, by any thread.
+    pub ejections: Arc<Ejections>,
+    /// How the probes of its nodes ended.
+    pub probes: Arc<ProbeCounters>,
+    /// What is under way, where a setting asks for it.
+    pub load: Arc<Load>,
+    /// How many nodes it has.
+    pub nodes_count: usize,
 }
 
 /// A shard with its nodes.
@@ -76,6 +87,10 @@ pub struct Shard {
     pub seeds: Vec<NodeSeed>,
     /// Its counters.
     pub counters: Arc<Striped<ShardCounters>>,
+    /// Those who wait for a place at its nodes.
+    pub queue: Arc<Turnstile>,
+    /// How long 95 of 100 of its answers take, lately, where that is asked for.
+    pub p95: Arc<Quantile>,
 }
 
 /// A node in its place in the topology.
@@ -87,15 +102,10 @@ pub struct Replica {
     pub slot: usize,
     /// The zone it runs in.
     pub zone: Option<String>,
+    /// Whether that is keyway's own.
+    pub is_local: bool,
     /// Whether the topology lets it take new requests.
     pub lifecycle: Lifecycle,
-}
-
-impl Replica {
-    /// Whether it takes new requests.
-    pub fn is_active(&self) -> bool {
-        self.lifecycle == Lifecycle::Active && !self.node.is_drained()
-    }
 }
 
 impl State {

@@ -1,10 +1,12 @@
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::desired::{ClusterParams, Desired};
+use super::desired::{Balance, Caps, ClusterParams, Desired};
 use super::*;
 use crate::health::Standing;
 use crate::key::KeySpec;
@@ -19,6 +21,7 @@ fn topology(shards: &[usize]) -> Topology {
         id: format!("{shard}.{node}"),
         address: format!("10.0.{shard}.{node}:80").parse().unwrap(),
         zone: None,
+        weight: 1,
         lifecycle: Lifecycle::Active,
     };
     let shard = |(at, nodes): (usize, &usize)| ShardSpec {
@@ -83,12 +86,14 @@ fn pick(state: &State, key: &[u8]) -> Pick {
 /// Every node that a request for `key` would try, if each failed.
 fn walk(state: &State, key: &[u8]) -> Vec<Target> {
     let mut pick = pick(state, key);
-    std::iter::from_fn(|| pick.next(&state.clusters[0], 0)).collect()
+    std::iter::from_fn(|| pick.next(&state.clusters[0], 0, || 0).target()).collect()
 }
 
 fn node<'a>(state: &'a State, id: &str) -> &'a Arc<Node> {
     state.clusters[0].node(id).unwrap()
 }
+
+mod simulation;
 
 // === the plan ===
 
@@ -161,7 +166,7 @@ fn the_only_well_node_is_known_as_such() {
     let state = first(topology(&[2]), ClusterParams::default());
     let cluster = &state.clusters[0];
     let mut pick = pick(&state, b"k");
-    let target = pick.next(cluster, 0).unwrap();
+    let target = pick.next(cluster, 0, || 0).target().unwrap();
     assert!(!pick.is_only(cluster, target, 0));
     let other = &cluster.shards[0].replicas[1 - target.replica].node;
     other.refused(Standing::HEALTHY, 0, 0);
@@ -170,8 +175,181 @@ fn the_only_well_node_is_known_as_such() {
         pick.has_next(cluster, 0),
         "a suspect node is better than none"
     );
-    pick.next(cluster, 0).unwrap();
+    pick.next(cluster, 0, || 0).target().unwrap();
     assert!(!pick.has_next(cluster, 0));
+}
+
+/// The node that each of many keys would be sent to.
+fn spread(state: &State, now: u64) -> Vec<String> {
+    let cluster = &state.clusters[0];
+    let random = Cell::new(1_u64);
+    let draw = || {
+        random.set(
+            random
+                .get()
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1),
+        );
+        random.get().rotate_left(23)
+    };
+    let node = |key: u32| {
+        let target = pick(state, &key.to_le_bytes())
+            .next(cluster, now, draw)
+            .target();
+        target.unwrap().replica(cluster).node.id().to_owned()
+    };
+    (0..2000).map(node).collect()
+}
+
+fn count(nodes: &[String], id: &str) -> usize {
+    nodes.iter().filter(|it| *it == id).count()
+}
+
+#[test]
+fn a_node_that_joins_gets_its_keys_one_after_the_other_and_keeps_them() {
+    let params = ClusterParams {
+        slow_start: Duration::from_secs(10),
+        ..ClusterParams::default()
+    };
+    let old = first(topology(&[2]), params.clone());
+    let joins = Circumstances {
+        now: Duration::from_secs(5),
+        ..NOW
+    };
+    let desired = desired(topology(&[3]), params);
+    let state = reconcile(Some(&old), desired, joins).unwrap().state;
+    let mut before = spread(&state, 5000);
+    assert_eq!(count(&before, "0.2"), 0);
+    for now in (6000..=15_000).step_by(1000) {
+        let after = spread(&state, now);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(before == after || after == "0.2", "{before} {after}");
+        }
+        before = after;
+    }
+    // At the end it has all that is its own.
+    assert_eq!(
+        before,
+        spread(&first(topology(&[3]), ClusterParams::default()), 0)
+    );
+}
+
+#[test]
+fn nodes_of_the_own_zone_come_first_and_the_others_are_there_when_they_are_not() {
+    let params = ClusterParams {
+        prefer: Prefer::Zone,
+        ..ClusterParams::default()
+    };
+    let mut topology = topology(&[4]);
+    let nodes = &mut topology.clusters.get_mut("c").unwrap().shards[0].nodes;
+    for (node, zone) in nodes.iter_mut().zip(["a", "b", "a", "b"]) {
+        node.zone = Some(zone.to_owned());
+    }
+    let mut desired = desired(topology, params);
+    desired.zone = "b".to_owned();
+    let state = reconcile(None, desired, NOW).unwrap().state;
+    let local = |it: &Target| it.replica(&state.clusters[0]).is_local;
+    for key in 0..50_u8 {
+        let visited = walk(&state, &[key]);
+        let are_local: Vec<_> = visited.iter().map(local).collect();
+        assert_eq!(are_local, [true, true, false, false]);
+        let ranks: Vec<_> = visited.iter().map(|it| it.rank).collect();
+        assert_eq!(ranks, [0, 1, 2, 3]);
+    }
+    let counts = spread(&state, 0);
+    assert!(count(&counts, "0.1") > 900 && count(&counts, "0.3") > 900);
+    for id in ["0.1", "0.3"] {
+        node(&state, id).refused(Standing::HEALTHY, 0, 0);
+    }
+    let counts = spread(&state, 1);
+    assert!(count(&counts, "0.0") > 900 && count(&counts, "0.2") > 900);
+}
+
+#[test]
+fn the_less_loaded_of_two_is_chosen_and_the_slowest_never() {
+    let params = ClusterParams {
+        prefer: Prefer::LeastLoaded,
+        ..ClusterParams::default()
+    };
+    let state = first(topology(&[3]), params);
+    for id in ["0.0", "0.1", "0.2"] {
+        node(&state, id).took(0, Duration::from_millis(10));
+    }
+    let even = spread(&state, 0);
+    assert!(
+        ["0.0", "0.1", "0.2"]
+            .iter()
+            .all(|it| count(&even, it) > 500)
+    );
+    node(&state, "0.1").took(0, Duration::from_millis(100));
+    assert_eq!(count(&spread(&state, 0), "0.1"), 0);
+    // Load weighs as latency does.
+    for _ in 0..20 {
+        node(&state, "0.2").begin();
+    }
+    let spread_by_load = spread(&state, 0);
+    assert!(count(&spread_by_load, "0.1") > count(&spread_by_load, "0.2"));
+    // Who comes back is tried.
+    let back = node(&state, "0.0");
+    back.refused(back.standing(), 0, 0);
+    let cluster = &state.clusters[0];
+    let target = pick(&state, b"k")
+        .next(cluster, 5000, || 0)
+        .target()
+        .unwrap();
+    assert_eq!(target.replica(cluster).node.id(), "0.0");
+}
+
+#[test]
+fn a_capped_node_is_passed_by_and_a_capped_shard_is_full() {
+    let caps = Caps {
+        node: NonZeroU32::new(2),
+        ..Caps::default()
+    };
+    let params = ClusterParams {
+        caps,
+        prefer: Prefer::Order,
+        ..ClusterParams::default()
+    };
+    let state = first(topology(&[2]), params);
+    let cluster = &state.clusters[0];
+    let next = || pick(&state, b"k").next(cluster, 0, || 0);
+    assert!(node(&state, "0.0").try_begin(2) && node(&state, "0.0").try_begin(2));
+    assert!(!node(&state, "0.0").try_begin(2));
+    assert!(matches!(next(), Next::Well(Target { replica: 1, .. })));
+    node(&state, "0.1").begin();
+    node(&state, "0.1").begin();
+    assert_eq!(next(), Next::Full);
+    // A node that is out is no reason to wait for it.
+    node(&state, "0.1").refused(Standing::HEALTHY, 0, 0);
+    assert_eq!(next(), Next::Full);
+    node(&state, "0.0").end();
+    assert!(matches!(next(), Next::Well(Target { replica: 0, .. })));
+}
+
+#[test]
+fn a_node_with_more_than_its_share_is_passed_by_once_that_means_something() {
+    let params = ClusterParams {
+        balance: Some(Balance {
+            factor: 1.5,
+            min_in_flight: 4,
+        }),
+        prefer: Prefer::Order,
+        ..ClusterParams::default()
+    };
+    let state = first(topology(&[2]), params);
+    let cluster = &state.clusters[0];
+    let mut served = [0, 0];
+    for _ in 0..100 {
+        let target = pick(&state, b"k").next(cluster, 0, || 0).target().unwrap();
+        target.replica(cluster).node.begin();
+        assert!(cluster.load.try_begin(None));
+        served[target.replica] += 1;
+        if served[0] + served[1] == 4 {
+            assert_eq!(served, [4, 0]);
+        }
+    }
+    assert_eq!(served, [75, 25]);
 }
 
 // === reconciling ===

@@ -149,7 +149,16 @@ impl Writer {
             }
         };
         let generation = state.generation;
+        let loads: Vec<_> = state
+            .clusters
+            .iter()
+            .map(|it| Arc::clone(&it.load))
+            .collect();
         self.shared.store(state);
+        // Who waits for a node may have got one.
+        for load in loads {
+            load.hold.wake_all();
+        }
         self.reloads.applied();
         self.reloads.set_moved(&moved);
         for Moved { cluster, diff } in &moved {
