@@ -1,16 +1,14 @@
 //! One try at one node: a connection, the request on it, and the head of the response in time.
 
-use std::cell::Cell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
-use std::task::{self, Poll, ready};
+use std::task::{self, Poll};
 
-use http::response;
+use http::{StatusCode, response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::body::{ClientFault, Exchange, NodeBody, RequestBody, Source};
 use super::error::{AttemptError, classify};
@@ -18,15 +16,21 @@ use super::exchange::Http1Exchange;
 use super::forward::Call;
 use super::reply::NodeHead;
 use super::rewrite;
-use super::thread::{Context, View};
-use crate::cluster::counters::{Class, HEAD_SENT};
-use crate::cluster::{Cluster, Node, Target};
-use crate::head::{Known, content_length};
+use crate::cluster::counters::Class;
+use crate::cluster::{Cluster, Node, Pick, Target};
+use crate::head::{Fields, Known, KnownSet, content_length};
 use crate::health::Standing;
 use crate::http1::Length;
 use crate::net::{Alarm, ResponseBytes, clock};
 use crate::retry::RepeatableMethods;
-use crate::upstream::{Http1Lease, Look, Pool, Protocol};
+use crate::upstream::{Http2Lease, Lease, Look, Protocol, Speak};
+
+mod expiry;
+mod guard;
+mod observe;
+
+use expiry::Expiry;
+pub(super) use guard::AttemptGuard;
 
 /// How many 1xx responses a node may send before its response: more than any needs, so that they
 /// end.
@@ -48,54 +52,47 @@ pub(super) enum Reuse {
     Fresh,
 }
 
-/// Counts an attempt while it is under way, and how it ended.
-#[derive(Debug)]
-pub(super) struct AttemptGuard {
-    thread: Rc<Context>,
-    view: Rc<View>,
-    cluster: usize,
-    target: Target,
-    head: Cell<Option<Class>>,
-    ended: Cell<Option<Class>>,
-}
-
-/// Tries `target` once.
-pub(super) async fn attempt(
-    call: &Call,
+/// One try at one node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try<'a> {
+    call: &'a Call<'a>,
+    /// What would be tried next.
+    pick: &'a Pick,
     target: Target,
     reuse: Reuse,
+    /// Its number among the request's attempts, from 1.
     number: u32,
-) -> Result<Answer, AttemptError> {
-    let cluster = call.cluster();
-    let node = &target.replica(cluster).node;
-    let seen = node.standing();
-    let guard = AttemptGuard::begin(call, target);
-    let started = clock::recent();
-    let responded = send(call, target, reuse, number).await;
+    /// The node's standing when it began.
+    seen: Standing,
+    began: Instant,
+}
+
+/// Tries a node once.
+pub(super) async fn attempt(it: Try<'_>) -> Result<Answer, AttemptError> {
+    let Try { call, .. } = it;
+    let guard = AttemptGuard::begin(&it).ok_or(AttemptError::Full)?;
+    let responded = send(&it).await;
     let arrived = clock::now();
     let (head, body) = match responded {
         Ok(responded) => responded,
         Err(error) => {
             guard.ended(error.class());
-            if error.blames_connection() {
-                observe_refusal(call, cluster, node, seen, &error);
-            }
-            debug!(node = node.id(), error = %error, cause = ?error.source(), "an attempt failed");
+            it.observe_failure(&error);
+            let (node, cause) = (it.node().id(), error.source());
+            debug!(node, error = %error, ?cause, "an attempt failed");
             return Err(error);
         }
     };
-    if node.answered(seen) {
-        info!(
-            cluster = cluster.name,
-            node = node.id(),
-            "the node answers again"
-        );
+    it.observe_answer(&head);
+    let shard = &it.cluster().shards[it.target.shard];
+    let counters = shard.counters.of(call.thread().index);
+    counters.attempt_duration.observe(arrived - it.began);
+    guard.responded(Class::of(head.status()));
+    if call.grpc
+        && let Some(source) = &call.source
+    {
+        source.converses();
     }
-    let counters = cluster.shards[target.shard]
-        .counters
-        .of(call.thread().index);
-    counters.attempt_duration.observe(arrived - started);
-    guard.head.set(Some(Class::of(head.status())));
     let length = length(&head, &body);
     let exchange = Exchange::new(body, length, guard, call.activity.clone());
     Ok(Answer { head, exchange })
@@ -105,8 +102,8 @@ pub(super) async fn attempt(
 fn length(head: &NodeHead, body: &NodeBody) -> Length {
     match (head, body) {
         (NodeHead::Http1(head), _) => head.line.length,
-        (NodeHead::Http2(_), body) if body.is_at_end() => Length::Empty,
-        (NodeHead::Http2(_), _) => {
+        (NodeHead::Http2(..), body) if body.is_at_end() => Length::Empty,
+        (NodeHead::Http2(..), _) => {
             let declared = head.fields().known(Known::ContentLength).next();
             declared
                 .and_then(content_length)
@@ -116,43 +113,49 @@ fn length(head: &NodeHead, body: &NodeBody) -> Length {
 }
 
 /// Gets a connection, sends the request on it and waits for the response's head.
-async fn send(
-    call: &Call,
-    target: Target,
-    reuse: Reuse,
-    number: u32,
-) -> Result<(NodeHead, NodeBody), AttemptError> {
-    let cluster = call.cluster();
-    let pool = &call.view.pools[target.replica(cluster).slot];
-    match (cluster.params.protocol, call.grpc) {
-        (Protocol::H2, _) | (Protocol::Auto, true) => {
-            let (head, body) = send_http2(call, target, number, pool).await?;
-            Ok((NodeHead::Http2(head), NodeBody::Http2(body)))
+async fn send(it: &Try<'_>) -> Result<(NodeHead, NodeBody), AttemptError> {
+    let Try { call, target, .. } = *it;
+    match lease(it).await? {
+        Lease::Http2(lease) => {
+            let (head, body) = send_http2(it, lease).await?;
+            let known = KnownSet::of(&head.headers);
+            Ok((NodeHead::Http2(head, known), NodeBody::Http2(body)))
         }
-        (Protocol::Http1, _) | (Protocol::Auto, false) => {
-            let lease = http1_lease(call, reuse, pool).await?;
-            let mut exchange = Http1Exchange::new(lease, call, call.told(target, number));
-            let head = send_http1(call, target, number, &mut exchange).await?;
+        Lease::Http1(lease) => {
+            let mut exchange = Http1Exchange::new(lease, call, call.told(target, it.number));
+            let head = send_http1(it, &mut exchange).await?;
+            if head.line.status == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.open_tunnel(call)?;
+            }
             Ok((NodeHead::Http1(head), NodeBody::Http1(exchange)))
         }
     }
 }
 
 /// A connection from the idle ones, or a new one before the route's time is over.
-async fn http1_lease(
-    call: &Call,
-    reuse: Reuse,
-    pool: &Pool<RequestBody>,
-) -> Result<Http1Lease<RequestBody>, AttemptError> {
+async fn lease(it: &Try<'_>) -> Result<Lease<RequestBody>, AttemptError> {
+    let Try { call, target, .. } = *it;
+    let cluster = call.cluster();
+    let pool = &call.view.pools[target.replica(cluster).slot];
+    let speak = match cluster.params.protocol {
+        Protocol::H2 => Speak::Http2,
+        Protocol::Auto if call.grpc => Speak::Http2,
+        // Only HTTP/1.1 can switch to another protocol.
+        Protocol::Auto if !call.upgrades => Speak::Either,
+        Protocol::Auto | Protocol::Http1 => Speak::Http1,
+    };
     let look = match call.repeatable {
         RepeatableMethods::None => Look::Ask,
         RepeatableMethods::Safe | RepeatableMethods::Idempotent => Look::Glance,
     };
-    let idle = (reuse == Reuse::Pooled).then(|| pool.idle_http1(look));
+    // Where nodes are told whose a connection is, each client has its own.
+    let introduces = cluster.params.proxy_protocol.is_some();
+    let ends = introduces.then(|| call.connection.stream.ends()).flatten();
+    let idle = (it.reuse == Reuse::Pooled).then(|| pool.idle_http1(speak, look, ends));
     if let Some(lease) = idle.flatten() {
-        return Ok(lease);
+        return Ok(Lease::Http1(lease));
     }
-    let connecting = timeout_at(call.deadline, pool.fresh_http1()).await;
+    let connecting = timeout_at(call.deadline, pool.connected(speak, ends)).await;
     // The attempt's time begins with the connection.
     clock::now();
     connecting
@@ -162,20 +165,26 @@ async fn http1_lease(
 
 /// Sends the request on its own connection, while the client stays and the time lasts.
 async fn send_http1(
-    call: &Call,
-    target: Target,
-    number: u32,
+    it: &Try<'_>,
     exchange: &mut Http1Exchange,
 ) -> Result<ResponseBytes, AttemptError> {
+    let Try { call, target, .. } = *it;
     let mut interims = 0;
     let mut pause = Alarm::default();
-    in_time(call, |cx| {
+    in_time(it, |cx| {
         loop {
             let polled = exchange.poll_head(cx, call.received.method());
             let Poll::Ready(head) = polled? else {
                 break;
             };
             match head.line.status.as_u16() {
+                101 if call.upgrades
+                    && call
+                        .received
+                        .is_switch(Fields::Lines(&head.bytes, &head.table)) =>
+                {
+                    return Poll::Ready(Ok(head));
+                }
                 101 => return Poll::Ready(Err(AttemptError::Switched)),
                 100..200 if interims == INTERIMS_MAX => {
                     return Poll::Ready(Err(AttemptError::Interims));
@@ -184,7 +193,7 @@ async fn send_http1(
                     interims += 1;
                     let head = NodeHead::Http1(head);
                     call.connection
-                        .passes_interim(&call.reply(head, target, number));
+                        .passes_interim(&call.reply(head, target, it.number));
                 }
                 _ => return Poll::Ready(Ok(head)),
             }
@@ -198,16 +207,11 @@ async fn send_http1(
 
 /// Sends the request as a stream of the node's HTTP/2 connection.
 async fn send_http2(
-    call: &Call,
-    target: Target,
-    number: u32,
-    pool: &Pool<RequestBody>,
+    it: &Try<'_>,
+    mut lease: Http2Lease<RequestBody>,
 ) -> Result<(response::Parts, Incoming), AttemptError> {
-    let connecting = timeout_at(call.deadline, pool.http2()).await;
-    let mut lease = connecting
-        .map_err(|_elapsed| AttemptError::Deadline)?
-        .map_err(AttemptError::Connect)?;
-    let request = rewrite::http2::request(call, call.told(target, number));
+    let Try { call, target, .. } = *it;
+    let request = rewrite::http2::request(call, call.told(target, it.number));
     let request = request.ok_or(AttemptError::Client(ClientFault::Target))?;
     // hyper keeps 1xx responses for itself, so the client is told to go on by keyway.
     call.connection.says_continue();
@@ -222,137 +226,66 @@ async fn send_http2(
     };
     let mut sent = pin!(sent);
     let mut pause = Alarm::default();
-    let response = in_time(call, |cx| {
+    let response = in_time(it, |cx| {
         call.connection
             .poll_interims(cx, &mut pause, call.outcome.started());
         sent.as_mut().poll(cx)
     });
-    Ok(response.await?.into_parts())
+    let (head, body) = response.await?.into_parts();
+    let mut lengths = Fields::from(&head.headers).known(Known::ContentLength);
+    if lengths.nth(1).is_some() {
+        return Err(AttemptError::Lengths);
+    }
+    drop(lengths);
+    Ok((head, body))
 }
 
-/// Waits for the response's head: as long as the attempt may take once the request is sent, and
-/// never past the deadline. What the client spoiled is the client's fault.
+/// Waits for the response's head as long as [`Expiry`] lets it. What the client spoiled is the
+/// client's fault.
 async fn in_time<T>(
-    call: &Call,
+    it: &Try<'_>,
     mut sent: impl FnMut(&mut task::Context<'_>) -> Poll<Result<T, AttemptError>>,
 ) -> Result<T, AttemptError> {
-    let mut expiry = Expiry::default();
+    let mut expiry = Expiry::new(it);
     let outcome = poll_fn(|cx| match sent(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
-        Poll::Pending => expiry.poll(cx, call).map(Err),
+        Poll::Pending => expiry.poll(cx).map(Err),
     });
     let outcome = outcome.await;
     outcome.map_err(|error| {
-        let fault = call.source.as_ref().and_then(Source::fault);
+        let fault = it.call.source.as_ref().and_then(Source::fault);
         fault.map_or(error, AttemptError::Client)
     })
 }
 
-/// The time of one attempt.
-#[derive(Default)]
-struct Expiry {
-    alarm: Alarm,
-    /// When the attempt is over, since it is the node's turn.
-    attempt: Option<Instant>,
-}
+// === impl Try ===
 
-impl Expiry {
-    fn poll(&mut self, cx: &mut task::Context<'_>, call: &Call) -> Poll<AttemptError> {
-        let source = call.source.as_ref();
-        // A client that waits to be told leaves the node its turn.
-        let uploading = source.filter(|it| it.poll_finished(cx).is_pending());
-        if let Some(source) = uploading.filter(|_| !call.connection.expects_continue()) {
-            self.attempt = None;
-            ready!(self.alarm.poll_until(cx, call.deadline));
-            return Poll::Ready(if source.waits_for_client() {
-                AttemptError::SlowClient
-            } else {
-                AttemptError::Deadline
-            });
-        }
-        let limit = call.cluster().params.attempt_timeout;
-        let attempt = *self.attempt.get_or_insert_with(|| {
-            let now = if source.is_none() {
-                clock::recent()
-            } else {
-                clock::now()
-            };
-            now + limit
-        });
-        ready!(self.alarm.poll_until(cx, attempt.min(call.deadline)));
-        Poll::Ready(if attempt < call.deadline {
-            AttemptError::TimedOut
-        } else {
-            AttemptError::Deadline
-        })
-    }
-}
-
-fn observe_refusal(
-    call: &Call,
-    cluster: &Cluster,
-    node: &Node,
-    seen: Standing,
-    error: &AttemptError,
-) {
-    let now = call.thread().millis(clock::recent());
-    if node.refused(seen, now, call.thread().random()) {
-        let cause = error.source().map(ToString::to_string);
-        info!(
-            cluster = cluster.name,
-            node = node.id(),
-            ?cause,
-            "the node is not tried first for a while"
-        );
-    }
-}
-
-// === impl AttemptGuard ===
-
-impl AttemptGuard {
-    fn begin(call: &Call, target: Target) -> Self {
-        let guard = Self {
-            thread: Rc::clone(call.thread()),
-            view: Rc::clone(&call.view),
-            cluster: call.cluster,
+impl<'a> Try<'a> {
+    /// One that begins now.
+    pub(super) fn new(
+        call: &'a Call<'a>,
+        pick: &'a Pick,
+        target: Target,
+        reuse: Reuse,
+        number: u32,
+    ) -> Self {
+        let node = &target.replica(call.cluster()).node;
+        Self {
+            call,
+            pick,
             target,
-            head: Cell::new(None),
-            ended: Cell::new(None),
-        };
-        guard.node().begin();
-        guard
+            reuse,
+            number,
+            seen: node.standing(),
+            began: clock::recent(),
+        }
     }
 
-    /// The attempt ended as `class`.
-    pub(super) fn ended(&self, class: Class) {
-        self.ended.set(Some(class));
+    fn cluster(&self) -> &'a Cluster {
+        self.call.cluster()
     }
 
-    /// The response broke off after its head, when nothing can be tried again.
-    pub(super) fn broke(&self) {
-        self.ended(Class::Error);
-        let cluster = &self.view.state.clusters[self.cluster];
-        cluster.counters.of(self.thread.index).retries_denied[HEAD_SENT].increment();
-    }
-
-    /// The whole response was read.
-    pub(super) fn complete(&self) {
-        self.ended.set(self.head.get());
-    }
-
-    fn node(&self) -> &Node {
-        &self
-            .target
-            .replica(&self.view.state.clusters[self.cluster])
-            .node
-    }
-}
-
-impl Drop for AttemptGuard {
-    fn drop(&mut self) {
-        let class = self.ended.get().unwrap_or(Class::Aborted);
-        let node = self.node();
-        node.end();
-        node.counters.of(self.thread.index).attempts[class as usize].increment();
+    fn node(&self) -> &'a Node {
+        &self.target.replica(self.cluster()).node
     }
 }

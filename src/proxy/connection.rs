@@ -5,23 +5,33 @@
 //! a request is a worker that the thread lends to whichever connection has one.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use super::thread::Context;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::entrance::ListenerInfo;
+use super::thread::Seat;
 use crate::drain::Phase;
+use crate::forwarded::Mode;
+use crate::head::Fields;
 use crate::http1::Decoder;
+use crate::limits::Limit;
 use crate::net::{Outbox, Stream, Wire};
 
 mod client;
+mod greet;
 mod http1;
 mod http2;
 mod parking;
+mod readers;
 mod worker;
 
+pub(super) use http2::STREAM_WINDOW;
 pub(super) use parking::Parking;
 
 use parking::Spot;
@@ -50,21 +60,23 @@ impl Default for Staff {
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client's connection while it is served.
-#[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) thread: Rc<Context>,
+    pub(super) thread: Seat,
     pub(super) stream: Stream,
-    pub(super) listener: Rc<str>,
+    /// Its place among the thread's.
+    listener: u32,
     spot: Spot,
     /// What was read and is not used yet.
     wire: RefCell<Wire>,
     /// The body of the HTTP/1.1 request that is served.
     decoder: Cell<Decoder>,
     /// 1xx responses on their way to an HTTP/1.1 client; boxed, for few ever have any.
-    interims: RefCell<Option<Box<Outbox>>>,
-    /// The number of the HTTP/1.1 request that is served, so that nobody takes the body of another
-    /// for it.
-    request: Cell<u32>,
+    interims: Cell<Option<Box<Outbox>>>,
+    /// What is served: odd numbers are requests, even ones what is between them. Nobody takes the
+    /// body of another request for that of its own.
+    serial: Cell<u32>,
+    /// When it began, by the thread's sweeps.
+    born: u32,
     /// What the client of this HTTP/1.1 request waits for.
     awaits: Cell<Awaits>,
 }
@@ -102,8 +114,24 @@ enum Next {
     Http2,
 }
 
+/// Serves what comes by `stream` as a task of its own.
+///
+/// Boxed: tasks are as large as a multiple of 128 bytes, which the future would just exceed.
+pub(super) fn spawn(seat: Seat, stream: Stream, listener: u32) -> JoinHandle<()> {
+    if !greet::is_expected(seat.listener(listener), &stream) {
+        let connection = Connection::new(seat, stream, listener);
+        return spawn_local(Box::pin(serve(Rc::new(connection))));
+    }
+    spawn_local(Box::pin(async move {
+        let greeted = Box::pin(greet::greet(&seat, stream, seat.listener(listener))).await;
+        if let Some(stream) = greeted {
+            serve(Rc::new(Connection::new(seat, stream, listener))).await;
+        }
+    }))
+}
+
 /// Serves a connection to its end, or to the end of the drain.
-pub(super) async fn serve(connection: Rc<Connection>) {
+async fn serve(connection: Rc<Connection>) {
     while poll_fn(|cx| connection.poll_wanted(cx)).await {
         let workers = &connection.thread.workers.http1;
         match workers.serve(Rc::clone(&connection)).await {
@@ -118,26 +146,42 @@ pub(super) async fn serve(connection: Rc<Connection>) {
 // === impl Connection ===
 
 impl Connection {
-    pub(super) fn new(thread: Rc<Context>, stream: Stream, listener: Rc<str>) -> Self {
-        thread.fleet.connections.of(thread.index).open.add(1);
+    fn new(thread: Seat, stream: Stream, listener: u32) -> Self {
         // Until a route says how long.
         stream.set_write_timeout(WRITE_TIMEOUT);
         Self {
             wire: RefCell::new(Wire::new(stream.clone())),
-            thread,
             stream,
             listener,
             spot: Spot::default(),
             decoder: Cell::new(Decoder::ended()),
-            interims: RefCell::default(),
-            request: Cell::default(),
+            interims: Cell::default(),
+            serial: Cell::default(),
+            born: thread.parking.now(),
+            thread,
             awaits: Cell::default(),
         }
     }
 
-    /// The client's address; `None` on a Unix socket.
-    pub(super) fn client(&self) -> Option<IpAddr> {
+    /// The listener that accepted it.
+    pub(super) fn listener(&self) -> &ListenerInfo {
+        self.thread.listener(self.listener)
+    }
+
+    /// The address of whom requests come from, the last of who may have passed them on; `None` on a
+    /// Unix socket.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
         self.stream.peer_ip()
+    }
+
+    /// The address of the client of a request with `fields`.
+    pub(super) fn client(&self, fields: Fields<'_>) -> Option<IpAddr> {
+        self.listener().forwarded.client(self.peer(), fields)
+    }
+
+    /// What is done with what its requests say of where they come from.
+    pub(super) fn forwarded_mode(&self) -> Mode {
+        self.listener().forwarded.mode_for(self.peer())
     }
 
     /// Ready when there is something to read, or, with `false`, when nobody waits for it any more.
@@ -148,20 +192,53 @@ impl Connection {
             return Poll::Ready(readable.is_ok());
         }
         // Whoever drains or waits too long is woken by the thread.
-        let over = parking.is_over(&self.spot) || self.thread.phase() >= Phase::Draining;
-        if over {
+        if self.thread.phase() >= Phase::Draining {
             return Poll::Ready(false);
         }
-        parking.park(&self.spot, cx.waker());
+        if parking.is_over(&self.spot) {
+            self.thread.reached(Limit::Idle);
+            return Poll::Ready(false);
+        }
+        parking.park(&self.spot, cx.waker(), self.thread.limits().idle);
         Poll::Pending
+    }
+
+    /// Whether it has brought as many requests, or become as old, as it may.
+    fn is_spent(&self) -> bool {
+        let limits = self.thread.limits();
+        // Those that were begun; before the first nothing is spent.
+        let requests = self.serial.get().div_ceil(2);
+        if requests == 0 {
+            return false;
+        }
+        if limits
+            .requests_per_connection
+            .is_some_and(|max| requests >= max)
+        {
+            self.thread.reached(Limit::RequestsPerConnection);
+            return true;
+        }
+        let age = self.thread.parking.now().wrapping_sub(self.born);
+        let is_old = |max: Duration| u64::from(age) >= max.as_secs();
+        if limits.connection_age.is_some_and(is_old) {
+            self.thread.reached(Limit::ConnectionAge);
+            return true;
+        }
+        false
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("listener", &self.listener())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.thread.parking.remove(&self.spot);
-        let connections = &self.thread.fleet.connections;
-        connections.of(self.thread.index).open.add(-1);
-        self.thread.connection_ended();
     }
 }

@@ -2,15 +2,17 @@
 //! both at once if it comes to that.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Method;
 use http_body::Frame;
 
-use super::body::{Broke, ClientFault, RequestBody, Transmit};
+use super::body::{Allowance, Broke, ClientBody, ClientFault, RequestBody, Source, Transmit};
 use super::error::AttemptError;
 use super::forward::Call;
+use super::rewrite::http1::Framing;
 use super::rewrite::{self, Told};
 use crate::http1::{Decoder, Length, Persistence};
 use crate::net::{ResponseBytes, WireError};
@@ -23,12 +25,13 @@ pub(super) struct Http1Exchange {
     upload: Upload,
     decoder: Decoder,
     persistence: Persistence,
+    is_tunnel: bool,
 }
 
 /// How far the request is.
 #[derive(Debug)]
 enum Upload {
-    Sending(Transmit<RequestBody>),
+    Sending(Option<RequestBody>, Transmit),
     Sent,
     /// The node takes no more: it may still have said why.
     Failed {
@@ -40,7 +43,7 @@ enum Upload {
 
 impl Http1Exchange {
     /// The exchange of `call` on this connection; nothing is sent yet.
-    pub(super) fn new(mut lease: Http1Lease<RequestBody>, call: &Call, told: Told<'_>) -> Self {
+    pub(super) fn new(mut lease: Http1Lease<RequestBody>, call: &Call<'_>, told: Told<'_>) -> Self {
         lease
             .connection
             .wire
@@ -48,13 +51,40 @@ impl Http1Exchange {
             .set_write_timeout(call.activity.timeout());
         let head = lease.connection.outbox.buffer();
         let framing = rewrite::http1::request(head, call, told);
-        let body = RequestBody::of(call.source.as_ref());
+        let body = Some(RequestBody::of(call.source.as_ref()));
         Self {
             lease,
-            upload: Upload::Sending(Transmit::new(body, framing)),
+            upload: Upload::Sending(body, Transmit::new(framing)),
             decoder: Decoder::new(Length::Empty),
             persistence: Persistence::Close,
+            is_tunnel: false,
         }
+    }
+
+    /// Makes a tunnel of it, when the node has switched to another protocol: what is left of the
+    /// response is what the node sends, and a second upload what the client sends.
+    ///
+    /// # Errors
+    /// When the node did so before it had the request.
+    pub(super) fn open_tunnel(&mut self, call: &Call<'_>) -> Result<(), AttemptError> {
+        let Upload::Sent = self.upload else {
+            return Err(AttemptError::Switched);
+        };
+        let allowed = Allowance {
+            bytes: None,
+            wait: None,
+            replay: 0,
+        };
+        let thread = Rc::clone(call.thread());
+        let incoming = match call.received.tunnel() {
+            Some(tunnel) => ClientBody::Tunnel(Rc::clone(tunnel)),
+            None => call.connection.tunnel(),
+        };
+        let source = Source::new(thread, incoming, allowed, call.activity.clone());
+        let body = Some(RequestBody::of(source.as_ref()));
+        self.upload = Upload::Sending(body, Transmit::new(Framing::Plain));
+        self.is_tunnel = true;
+        Ok(())
     }
 
     /// Sends the request and reads the next head of the response, 1xx included.
@@ -107,16 +137,23 @@ impl Http1Exchange {
     /// # Errors
     /// When the client spoiled it. What the node does not take is told by the response.
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
-        let Upload::Sending(transmit) = &mut self.upload else {
+        let Upload::Sending(body, transmit) = &mut self.upload else {
             return Ok(());
         };
         match transmit.poll(
             cx,
+            body,
             &mut self.lease.connection.outbox,
             &self.lease.connection.wire.stream,
         ) {
             Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.upload = Upload::Sent,
+            Poll::Ready(Ok(())) => {
+                self.upload = Upload::Sent;
+                if self.is_tunnel {
+                    // The client sends no more; a node that is gone says so itself.
+                    let _gone = self.lease.connection.wire.stream.shut_down().is_err();
+                }
+            }
             Poll::Ready(Err(Broke::Io(error))) => {
                 let unsent = !transmit.is_begun() && !self.lease.connection.outbox.is_begun();
                 self.lease.connection.outbox.clear();

@@ -40,19 +40,30 @@ impl<'a> EndToEnd<'a> {
         }
     }
 
-    /// The lines that go on, but for TE: of it only [`wants_trailers`](Self::wants_trailers) does.
-    pub(super) fn lines(self) -> impl Iterator<Item = FieldLine<'a>> {
-        self.fields.lines().filter(move |line| match line.known() {
-            // RFC 9110 7.6.1; HTTP2-Settings: RFC 9113 3.1.
+    /// Gives `take` the lines that go on, but for TE: of it only
+    /// [`wants_trailers`](Self::wants_trailers) does.
+    pub(super) fn each(self, mut take: impl FnMut(FieldLine<'a>)) {
+        self.fields.each(|line| {
+            if self.goes_on(&line) {
+                take(line);
+            }
+        });
+    }
+
+    fn goes_on(self, line: &FieldLine<'_>) -> bool {
+        match line.known() {
+            // RFC 9110 7.6.1; HTTP2-Settings: RFC 9113 3.1. Proxy-Authorization is for who asked for it, and
+            // keyway asks nobody (RFC 9110 11.7.2).
             Known::Connection
             | Known::KeepAlive
             | Known::ProxyConnection
+            | Known::ProxyAuthorization
             | Known::Http2Settings
             | Known::TransferEncoding
             | Known::Upgrade
             | Known::Te => false,
             _ => !self.names_fields || !self.is_named(line.name()),
-        })
+        }
     }
 
     /// Whether `TE: trailers` goes on: gRPC demands it, and it says nothing of the connection.
@@ -64,6 +75,20 @@ impl<'a> EndToEnd<'a> {
         let mut options = self.fields.members(Known::Connection);
         options.any(|it| it.as_bytes().eq_ignore_ascii_case(name)) && !is_protected(name)
     }
+}
+
+/// The protocols that Upgrade names, but for h2c: clients begin HTTP/2 with prior knowledge, and
+/// through a tunnel nobody would read it (RFC 9113 3.1 has done away with it).
+pub(super) fn protocols(fields: Fields<'_>) -> impl Iterator<Item = &str> {
+    let named = fields.members(Known::Upgrade);
+    // A version may follow (RFC 9110 7.8).
+    let is_h2c = |it: &str| {
+        it.split('/')
+            .next()
+            .unwrap_or(it)
+            .eq_ignore_ascii_case("h2c")
+    };
+    named.filter(move |it| !is_h2c(it))
 }
 
 fn is_protected(name: &[u8]) -> bool {
@@ -97,7 +122,8 @@ impl Pseudonym {
     /// Whether a message with these fields passed this process before.
     pub(super) fn has_seen(&self, fields: Fields<'_>) -> bool {
         let mut entries = fields.members(Known::Via);
-        entries.any(|entry| entry.split_ascii_whitespace().nth(1) == Some(&self.name))
+        fields.has(Known::Via)
+            && entries.any(|entry| entry.split_ascii_whitespace().nth(1) == Some(&self.name))
     }
 
     /// The entry for a message that was received by `version`.
@@ -133,9 +159,9 @@ mod tests {
 
     fn stripped(lines: &[(&'static str, &'static str)]) -> Vec<String> {
         let fields = fields(lines);
-        let kept = EndToEnd::of(Fields::from(&fields)).lines();
-        let name = |it: FieldLine<'_>| String::from_utf8(it.name().to_vec()).unwrap();
-        let mut names: Vec<_> = kept.map(name).collect();
+        let mut names = Vec::new();
+        EndToEnd::of(Fields::from(&fields))
+            .each(|it| names.push(String::from_utf8(it.name().to_vec()).unwrap()));
         names.sort();
         names
     }

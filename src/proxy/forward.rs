@@ -1,80 +1,130 @@
 //! The whole failover: the nodes of the plan, one after the other, until one answers.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::time::{Instant, sleep};
 
 use super::answer::Refusal;
-use super::attempt::{Answer, Reuse, attempt};
-use super::body::{Activity, ResponseBody, Source};
+use super::attempt::{Answer, Reuse, Try, attempt};
+use super::body::{Activity, Exchange, Source};
 use super::connection::Connection;
+use super::deadline::Patience;
 use super::error::AttemptError;
 use super::outcome::Outcome;
-use super::reply::{NodeHead, NodeReply, Reply, ReplyHead};
+use super::reply::{NodeHead, NodeReply};
 use super::request::Received;
+use super::retry_after::retry_after;
 use super::rewrite::Told;
-use super::thread::{Context, View};
+use super::thread::Context;
+use super::view::View;
 use crate::cluster::counters::{RANK_MAX, denied_index, retry_index};
-use crate::cluster::{Cluster, Pick, Target};
+use crate::cluster::{Cluster, Next, Pick, Target};
 use crate::net::clock;
 use crate::reason::Reason;
 use crate::retry::{Decision, Denied, Failure, GrpcCode, RepeatableMethods, Situation};
 
+/// Marks a retry, by its number, so that the next keyway leaves trying again to this one: attempts
+/// would multiply from hop to hop.
+pub(super) static ATTEMPT: HeaderName = HeaderName::from_static("x-keyway-attempt");
+
 /// A request on its way to nodes: all that stays the same from attempt to attempt.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) connection: Rc<Connection>,
-    pub(super) view: Rc<View>,
+#[derive(Clone, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) connection: &'a Rc<Connection>,
+    pub(super) view: &'a Rc<View>,
     /// The place of the cluster in the state.
     pub(super) cluster: usize,
-    pub(super) received: Received,
+    pub(super) received: &'a Received,
     /// Whether the node is asked whether it wants the body, as the client asked.
     pub(super) passes_expect: bool,
+    /// Whether the node is offered another protocol, as the client offers it.
+    pub(super) upgrades: bool,
     pub(super) grpc: bool,
     pub(super) repeatable: RepeatableMethods,
     /// The body; `None` when there is none.
     pub(super) source: Option<Source>,
     pub(super) deadline: Instant,
+    /// What the client said of its own deadline.
+    pub(super) patience: Option<Patience>,
     pub(super) activity: Activity,
-    pub(super) outcome: Outcome,
+    pub(super) choice: Choice,
+    pub(super) outcome: &'a Outcome,
 }
+
+/// Which nodes a request may try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Those that are well: it can wait for one.
+    Well,
+    /// Any, as a last resort.
+    Any,
+}
+
+/// A node's answer that is passed on.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    pub(super) reply: NodeReply,
+    pub(super) exchange: Exchange,
+}
+
+/// How often a request may lose a place that it was told of, before it is overload.
+const PLACES_LOST_MAX: u32 = 3;
 
 /// What an attempt led to.
 type Attempted = Result<Answer, AttemptError>;
 
 /// Tries the nodes that `pick` finds until one answers, or no other may be tried.
-pub(super) async fn forward(call: Call, mut pick: Pick) -> Reply {
-    let Some(mut target) = pick.next(call.cluster(), call.now()) else {
-        return refuse(call.outcome, &Reason::NoHealthyNode.into(), call.grpc);
-    };
-    let (mut reuse, mut sent, mut attempts) = (Reuse::Pooled, false, 0);
+///
+/// # Errors
+/// What keyway answers itself.
+pub(super) async fn forward(call: &Call<'_>, mut pick: Pick) -> Result<Forwarded, Refusal> {
+    let mut target = call.place(&mut pick).await?;
+    let (mut reuse, mut sent, mut attempts, mut lost) = (Reuse::Pooled, false, 0, 0);
     loop {
         attempts += 1;
         call.outcome.attempted(target);
-        let attempted = attempt(&call, target, reuse, attempts).await;
-        sent |= !matches!(attempted, Err(AttemptError::Connect(_)));
-        let Some(failure) = failure(&call, &attempted) else {
-            return conclude(call, attempted, target, sent, attempts);
-        };
-        let wait = call.wait(&attempted, attempts);
-        let only_node = pick.is_only(call.cluster(), target, call.now());
-        let next = match call.decide(failure, &pick, only_node, wait, attempts) {
-            Decision::NextNode => pick.next(call.cluster(), call.now()),
-            Decision::SameNode => Some(target),
-            Decision::Stop(denied) => {
-                call.count_denied(denied);
-                None
+        let mut number = attempts;
+        let attempted = match call.hedges_after(target) {
+            // In its place: it is a few hundred bytes before it begins, too.
+            None => pin!(attempt(Try::new(call, &pick, target, reuse, attempts))).await,
+            Some(after) => {
+                // Boxed: few clusters are hedged, and two attempts take twice the room.
+                let hedged = call.hedged(&mut pick, (target, reuse, attempts), after);
+                let tried = Box::pin(hedged).await;
+                (target, number, attempts) = (tried.target, tried.attempt, tried.attempts);
+                tried.attempted
             }
         };
-        let (Some(next), Some(wait)) = (next, wait) else {
-            return conclude(call, attempted, target, sent, attempts);
+        if let Err(AttemptError::Full) = attempted
+            && reuse == Reuse::Pooled
+            && lost < PLACES_LOST_MAX
+        {
+            // Another thread took the last place in the meantime: that was no attempt.
+            (lost, attempts) = (lost + 1, attempts - 1);
+            pick.give_back();
+            target = call.place(&mut pick).await?;
+            continue;
+        }
+        sent |= !matches!(
+            attempted,
+            Err(AttemptError::Connect(_) | AttemptError::Full)
+        );
+        let next = failure(call, &attempted)
+            .and_then(|failure| call.retry(failure, &attempted, &mut pick, target, attempts));
+        let Some((next, wait)) = next else {
+            let answer = attempted.map_err(|error| Refusal::from(error.reason(sent)))?;
+            return Ok(call.conclude(answer, target, number));
         };
-        call.count_retry(failure);
+        // What made one idle connection stale (a deploy, a common idle timeout) did it to others:
+        // a request that met one meets no second one, of which the last candidate would be lost.
+        let stale = attempted.as_ref().is_err_and(AttemptError::met_stale);
         if let Ok(answer) = attempted {
             answer.exchange.discard();
         }
-        reuse = if next == target {
+        reuse = if next == target || stale {
             Reuse::Fresh
         } else {
             Reuse::Pooled
@@ -89,7 +139,7 @@ pub(super) async fn forward(call: Call, mut pick: Pick) -> Reply {
 }
 
 /// What of an attempt the retry policy is asked about.
-fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
+pub(super) fn failure(call: &Call<'_>, attempted: &Attempted) -> Option<Failure> {
     match attempted {
         Err(error) => error.failure(),
         Ok(answer) => {
@@ -108,45 +158,13 @@ fn failure(call: &Call, attempted: &Attempted) -> Option<Failure> {
 }
 
 /// The status of a trailers-only gRPC response.
-fn grpc_status(head: &NodeHead) -> Option<GrpcCode> {
+pub(super) fn grpc_status(head: &NodeHead) -> Option<GrpcCode> {
     GrpcCode::new(head.text("grpc-status")?.parse().ok()?)
-}
-
-/// The last attempt's answer, or the refusal that its failure means.
-fn conclude(call: Call, attempted: Attempted, target: Target, sent: bool, attempts: u32) -> Reply {
-    let Answer { head, exchange } = match attempted {
-        Ok(answer) => answer,
-        Err(error) => {
-            let refusal = Refusal::from(error.reason(sent));
-            return refuse(call.outcome, &refusal, call.grpc);
-        }
-    };
-    if target.rank > 0 {
-        let shard = &call.cluster().shards[target.shard];
-        let failovers = &shard.counters.of(call.thread().index).failovers;
-        failovers[target.rank.min(RANK_MAX) - 1].increment();
-    }
-    call.outcome.responded(head.status());
-    Reply {
-        head: ReplyHead::Node(call.reply(head, target, attempts)),
-        body: ResponseBody::node(exchange, call.outcome),
-    }
-}
-
-/// keyway's own answer, counted and logged as such.
-pub(super) fn refuse(outcome: Outcome, refusal: &Refusal, grpc: bool) -> Reply {
-    outcome.refused(refusal.reason);
-    let (head, body) = refusal.response(grpc).into_parts();
-    outcome.responded(head.status);
-    Reply {
-        head: ReplyHead::Local(head),
-        body: ResponseBody::local(body, outcome),
-    }
 }
 
 // === impl Call ===
 
-impl Call {
+impl Call<'_> {
     pub(super) fn thread(&self) -> &Rc<Context> {
         &self.connection.thread
     }
@@ -158,7 +176,7 @@ impl Call {
     /// What may be told of the attempt at `target`.
     pub(super) fn told(&self, target: Target, attempt: u32) -> Told<'_> {
         Told {
-            view: &self.view,
+            view: self.view,
             cluster: self.cluster(),
             target,
             attempt,
@@ -169,47 +187,144 @@ impl Call {
     pub(super) fn reply(&self, head: NodeHead, target: Target, attempt: u32) -> NodeReply {
         NodeReply {
             head,
-            view: Rc::clone(&self.view),
+            view: Rc::clone(self.view),
             cluster: self.cluster,
             target,
             attempt,
         }
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.thread().millis(clock::recent())
     }
 
-    /// What follows `failure`: the policy's decision, if the budget grants it.
-    fn decide(
+    /// The next node of `pick`.
+    pub(super) fn next(&self, pick: &mut Pick) -> Next {
+        let next = pick.next(self.cluster(), self.now(), || self.thread().random());
+        if let Next::LastResort(target) = next {
+            if self.choice == Choice::Well {
+                pick.give_back();
+                return Next::None;
+            }
+            let shard = &self.cluster().shards[target.shard];
+            let counters = shard.counters.of(self.thread().index);
+            counters.last_resorts.increment();
+        }
+        next
+    }
+
+    /// Whether an attempt that waits for a response's head may be given up for another node, as
+    /// `pick` finds it, because its own left rotation; the budget grants it then. If not it goes on
+    /// waiting: an answer may still come.
+    pub(super) fn may_move(&self, pick: &Pick, attempts: u32) -> bool {
+        let situation = self.situation(pick, Some(Duration::ZERO), attempts);
+        let policy = &self.cluster().params.retry;
+        policy.decide(Failure::Left, &situation) == Decision::NextNode && self.withdraw()
+    }
+
+    /// Whether the request may wait for a node to be well, after all that were tried led to `refusal`:
+    /// when nothing of it was sent; else, as a retry that the budget grants, once.
+    pub(super) fn may_wait(&self, refusal: &Refusal, pick: &Pick, resent: &mut bool) -> bool {
+        match refusal.reason {
+            Reason::NoHealthyNode => true,
+            Reason::ConnectFailed | Reason::UpstreamReset if !*resent => {
+                let situation = Situation {
+                    next_node: true,
+                    ..self.situation(pick, Some(Duration::ZERO), 0)
+                };
+                let failure = Failure::Reset { pooled: false };
+                *resent = self.decide(failure, &situation) == Decision::NextNode;
+                *resent
+            }
+            _ => false,
+        }
+    }
+
+    /// The node that is tried next after `failure`, and how long to wait before; `None` when no
+    /// other may be tried.
+    fn retry(
         &self,
         failure: Failure,
-        pick: &Pick,
-        only_node: bool,
-        wait: Option<Duration>,
+        attempted: &Attempted,
+        pick: &mut Pick,
+        target: Target,
         attempts: u32,
-    ) -> Decision {
-        let cluster = self.cluster();
-        let now = clock::now();
+    ) -> Option<(Target, Duration)> {
+        let wait = self.wait(attempted, attempts);
+        let asked_back = attempted.as_ref().ok().and_then(|it| retry_after(&it.head));
+        // Who was known not to be usable is not tried twice because it refused again.
+        let hopeless = failure == Failure::Connect && pick.has_resorted();
         let situation = Situation {
-            repeatable: self.repeatable,
-            body_replayable: self.source.as_ref().is_none_or(Source::is_replayable),
-            attempts,
-            time_left: wait.is_some_and(|wait| now + wait < self.deadline),
-            next_node: pick.has_next(cluster, self.now()),
-            only_node,
+            only_node: !hopeless && pick.is_only(self.cluster(), target, self.now()),
+            asked_back: asked_back.is_some_and(|it| self.has_time_for(it)),
+            ..self.situation(pick, wait, attempts)
         };
-        let decision = cluster.params.retry.decide(failure, &situation);
+        let (next, wait) = match self.decide(failure, &situation) {
+            Decision::NextNode => {
+                let next = self.next(pick).target();
+                if next.is_none() {
+                    self.count_denied(Denied::NoCandidate);
+                }
+                (next, wait)
+            }
+            Decision::SameNode => (Some(target), wait.max(asked_back)),
+            Decision::Stop(denied) => {
+                self.count_denied(denied);
+                (None, None)
+            }
+        };
+        let next = next.zip(wait)?;
+        self.count_retry(failure);
+        Some(next)
+    }
+
+    /// Counts what is passed on.
+    fn conclude(&self, answer: Answer, target: Target, attempt: u32) -> Forwarded {
+        if target.rank > 0 {
+            let shard = &self.cluster().shards[target.shard];
+            let failovers = &shard.counters.of(self.thread().index).failovers;
+            failovers[target.rank.min(RANK_MAX) - 1].increment();
+        }
+        Forwarded {
+            reply: self.reply(answer.head, target, attempt),
+            exchange: answer.exchange,
+        }
+    }
+
+    /// What follows `failure`: the policy's decision, if the budget grants it.
+    fn decide(&self, failure: Failure, situation: &Situation) -> Decision {
+        let decision = self.cluster().params.retry.decide(failure, situation);
         let denied = matches!(decision, Decision::Stop(_));
-        // What reached no node's application does not add to any node's load.
-        if denied || failure == Failure::Connect || self.withdraw() {
+        // What reached no node's application does not add to any node's load, and what left its node
+        // was granted already.
+        let free = matches!(failure, Failure::Connect | Failure::Left);
+        if denied || free || self.withdraw() {
             decision
         } else {
             Decision::Stop(Denied::Budget)
         }
     }
 
-    fn withdraw(&self) -> bool {
+    /// What is known of the request, if `wait` passes before another attempt.
+    fn situation(&self, pick: &Pick, wait: Option<Duration>, attempts: u32) -> Situation {
+        Situation {
+            repeatable: self.repeatable,
+            body_replayable: self.source.as_ref().is_none_or(Source::is_replayable),
+            attempts,
+            time_left: wait.is_some_and(|wait| self.has_time_for(wait)),
+            next_node: pick.has_next(self.cluster(), self.now()),
+            only_node: false,
+            asked_back: false,
+            nested: self.received.fields().first(&ATTEMPT).is_some(),
+        }
+    }
+
+    pub(super) fn has_time_for(&self, wait: Duration) -> bool {
+        clock::now() + wait < self.deadline
+    }
+
+    /// Takes one retry of the cluster's budget, if there is one.
+    pub(super) fn withdraw(&self) -> bool {
         let cluster = self.cluster();
         let requests = cluster.counters.sum(|it| it.requests.value());
         let mut budget = cluster

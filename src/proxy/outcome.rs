@@ -1,6 +1,6 @@
 //! How a request ended: the one place where it is counted and logged.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,11 +8,14 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::thread::{Context, View};
+use super::request::Received;
+use super::thread::Context;
+use super::view::View;
 use crate::cluster::Target;
 use crate::cluster::counters::{Class, METHODS, RouteCounters, method_index};
 use crate::net::clock;
 use crate::reason::Reason;
+use crate::spares::Spares;
 
 /// A request under way. Dropping it ends the request: it is counted as what was last known of it,
 /// as aborted when nobody said that it was complete.
@@ -29,10 +32,14 @@ pub(super) struct Outcome {
     ended: Cell<Ended>,
     reason: Cell<Option<Reason>>,
     sent: Cell<u64>,
+    /// What is held of the response, in bytes.
+    held: Cell<usize>,
     attempts: Cell<u32>,
     target: Cell<Option<Target>>,
+    /// The view by which a held request went on, and its cluster there.
+    goes_on_by: RefCell<Option<(Rc<View>, usize)>>,
     /// What only the access log needs, kept only when there is one.
-    line: Option<Box<Line>>,
+    line: RefCell<Option<Box<Line>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +49,17 @@ enum Ended {
     Broken,
 }
 
+/// Written lines that a thread keeps for later requests: as many as it has at once in a sidecar;
+/// more, or those of longer targets, are given back to the allocator.
+const SPARES: usize = 256;
+const SPARE_MAX: usize = 1 << 10;
+
+thread_local! {
+    static SPARE: Spares<Box<Line>> = const { Spares::new(SPARES) };
+}
+
 /// What the access log says of a request beside its outcome.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) method: Method,
     pub(super) target: String,
@@ -68,6 +84,20 @@ pub(super) struct Record<'a> {
     pub(super) duration: Duration,
 }
 
+impl Line {
+    /// One to be filled, with the memory of one that was written.
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is spared")]
+    pub(super) fn spare() -> Box<Self> {
+        Spares::take(&SPARE).unwrap_or_default()
+    }
+
+    fn keep(self: Box<Self>) {
+        if self.target.capacity().max(self.authority.capacity()) <= SPARE_MAX {
+            Spares::keep(&SPARE, self);
+        }
+    }
+}
+
 impl Outcome {
     /// A request that began at `started`; `line` when it is logged. Without a method it is one that
     /// could not be read.
@@ -76,7 +106,7 @@ impl Outcome {
         view: Rc<View>,
         method: Option<&Method>,
         started: Instant,
-        line: Option<Line>,
+        line: Option<Box<Line>>,
     ) -> Self {
         let outcome = Self {
             thread,
@@ -89,12 +119,19 @@ impl Outcome {
             ended: Cell::new(Ended::Open),
             reason: Cell::new(None),
             sent: Cell::new(0),
+            held: Cell::new(0),
             attempts: Cell::new(0),
             target: Cell::new(None),
-            line: line.map(Box::new),
+            goes_on_by: RefCell::new(None),
+            line: RefCell::new(line),
         };
         outcome.counters().in_flight.add(1);
         outcome
+    }
+
+    /// The thread that serves the request.
+    pub(super) fn thread(&self) -> &Context {
+        &self.thread
     }
 
     /// When the request began.
@@ -118,9 +155,26 @@ impl Outcome {
         stripes.of(self.thread.index)
     }
 
+    /// The request goes on with the target of `received`, which it did not come with.
+    pub(super) fn goes_on_as(&self, received: &Received) {
+        if let Some(line) = &mut *self.line.borrow_mut() {
+            received.write_target(&mut line.target);
+        }
+    }
+
+    /// The request was held, and goes on in the cluster that is at `cluster` in `view`.
+    pub(super) fn goes_on_by(&self, view: &Rc<View>, cluster: usize) {
+        self.goes_on_by.replace(Some((Rc::clone(view), cluster)));
+    }
+
     /// An attempt at `target` begins.
     pub(super) fn attempted(&self, target: Target) {
         self.attempts.set(self.attempts.get() + 1);
+        self.target.set(Some(target));
+    }
+
+    /// Of several attempts at once the one at `target` answers.
+    pub(super) fn answers(&self, target: Target) {
         self.target.set(Some(target));
     }
 
@@ -144,6 +198,16 @@ impl Outcome {
     /// Bytes of the response's body went out.
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    /// So many bytes of the response are held for the client.
+    pub(super) fn holds(&self, bytes: usize) {
+        self.thread.holds(&self.held, bytes);
+    }
+
+    /// So many more.
+    pub(super) fn holds_more(&self, bytes: usize) {
+        self.holds(self.held.get() + bytes);
     }
 
     /// The whole response went out.
@@ -174,7 +238,9 @@ impl Outcome {
     fn log(&self, line: &Line, duration: Duration) {
         let state = &self.view.state;
         let route = self.route.get().map(|it| &state.routes[it]);
-        let cluster = route.map(|it| &state.clusters[it.cluster]);
+        let held = self.goes_on_by.borrow();
+        let held = held.as_ref().map(|(view, at)| &view.state.clusters[*at]);
+        let cluster = held.or_else(|| route.map(|it| &state.clusters[it.cluster]));
         let target = cluster.zip(self.target.get());
         let record = Record {
             line,
@@ -196,14 +262,16 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
+        self.holds(0);
         let now = self.now.get().unwrap_or_else(clock::now);
         let duration = now.saturating_duration_since(self.started);
         let counters = self.counters();
         counters.in_flight.add(-1);
         counters.requests[self.method][self.class() as usize].increment();
         counters.duration.observe(duration);
-        if let Some(line) = &self.line {
-            self.log(line, duration);
+        if let Some(line) = self.line.take() {
+            self.log(&line, duration);
+            line.keep();
         }
     }
 }

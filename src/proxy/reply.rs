@@ -6,16 +6,17 @@ use http::{StatusCode, Version, header, response};
 
 use super::body::ResponseBody;
 use super::rewrite::Told;
-use super::thread::View;
+use super::view::View;
 use crate::cluster::Target;
-use crate::head::{Fields, Known};
+use crate::head::{Fields, Known, KnownSet};
 use crate::net::ResponseBytes;
 
 /// An answer to a client, before its protocol writes it.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) head: ReplyHead,
-    pub(super) body: ResponseBody,
+    /// `None` once it was sent.
+    pub(super) body: Option<ResponseBody>,
 }
 
 /// The head of an answer.
@@ -42,7 +43,7 @@ pub(super) struct NodeReply {
 #[derive(Debug)]
 pub(super) enum NodeHead {
     Http1(ResponseBytes),
-    Http2(response::Parts),
+    Http2(response::Parts, KnownSet),
 }
 
 impl ReplyHead {
@@ -76,7 +77,7 @@ impl NodeHead {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Http1(head) => head.line.status,
-            Self::Http2(head) => head.status,
+            Self::Http2(head, _) => head.status,
         }
     }
 
@@ -84,7 +85,7 @@ impl NodeHead {
     pub(super) fn reason(&self) -> &[u8] {
         match self {
             Self::Http1(head) => head.line.reason.of_bytes(&head.bytes),
-            Self::Http2(_) => b"",
+            Self::Http2(..) => b"",
         }
     }
 
@@ -92,14 +93,14 @@ impl NodeHead {
         match self {
             Self::Http1(head) if head.line.is_http_11 => Version::HTTP_11,
             Self::Http1(_) => Version::HTTP_10,
-            Self::Http2(_) => Version::HTTP_2,
+            Self::Http2(..) => Version::HTTP_2,
         }
     }
 
     pub(super) fn fields(&self) -> Fields<'_> {
         match self {
             Self::Http1(head) => Fields::Lines(&head.bytes, &head.table),
-            Self::Http2(head) => Fields::from(&head.headers),
+            Self::Http2(head, known) => Fields::Map(&head.headers, *known),
         }
     }
 

@@ -1,15 +1,20 @@
 //! Pure: one reading of a request's head, for routing, key, log and forwarding alike.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Version, header, request};
+use http::{Method, Uri, Version, header, request};
 
 use super::answer::Refusal;
-use super::fields::Pseudonym;
-use crate::head::{FieldTable, Fields, Known, RequestHead, Span};
-use crate::http1::{self, RequestLine};
+use super::body::Tunnel;
+use super::fields::{Pseudonym, protocols};
+use super::websocket;
+use crate::head::{FieldTable, Fields, Known, KnownSet, RequestHead, Span};
+use crate::http1::{self, Length, RequestLine};
+use crate::limits::{HeadLimits, Limit};
 use crate::reason::Reason;
 
 /// A request's head as its protocol brought it, read once.
@@ -26,7 +31,10 @@ pub(super) enum Received {
     /// By HTTP/2.
     Http2 {
         parts: request::Parts,
+        known: KnownSet,
         authority: Option<Authority>,
+        /// Where the client waits for the WebSocket that it asks for.
+        tunnel: Option<Rc<Tunnel>>,
     },
 }
 
@@ -43,9 +51,48 @@ impl Received {
     }
 
     /// The request of an HTTP/2 stream.
-    pub(super) fn http2(parts: request::Parts) -> Self {
+    pub(super) fn http2(mut parts: request::Parts) -> Self {
+        trim(&mut parts.headers);
         let authority = parts.uri.authority().cloned();
-        Self::Http2 { parts, authority }
+        Self::Http2 {
+            known: KnownSet::of(&parts.headers),
+            parts,
+            authority,
+            tunnel: None,
+        }
+    }
+
+    /// The request of an HTTP/2 stream that is to be a WebSocket, as the GET that it stands for.
+    pub(super) fn websocket(mut parts: request::Parts, bits: [u64; 2], stream: Rc<Tunnel>) -> Self {
+        trim(&mut parts.headers);
+        websocket::cross(&mut parts, bits);
+        let authority = parts.uri.authority().cloned();
+        Self::Http2 {
+            known: KnownSet::of(&parts.headers),
+            parts,
+            authority,
+            tunnel: Some(stream),
+        }
+    }
+
+    /// Where an HTTP/2 client waits for its tunnel.
+    pub(super) fn tunnel(&self) -> Option<&Rc<Tunnel>> {
+        match self {
+            Self::Http1 { .. } => None,
+            Self::Http2 { tunnel, .. } => tunnel.as_ref(),
+        }
+    }
+
+    /// Whether a node that switches to another protocol, and says `fields`, switches to what it was
+    /// offered: it must say to what (RFC 9110 15.2.2), and to HTTP/2's WebSocket that it understood.
+    pub(super) fn is_switch(&self, fields: Fields<'_>) -> bool {
+        let says_so = || {
+            let key = self.fields().first(&SEC_WEBSOCKET_KEY);
+            let accept = fields.first(&SEC_WEBSOCKET_ACCEPT);
+            let accepts = |(key, accept)| websocket::accepts(key, accept);
+            key.zip(accept).is_some_and(accepts)
+        };
+        fields.has(Known::Upgrade) && (self.tunnel().is_none() || says_so())
     }
 
     pub(super) fn method(&self) -> &Method {
@@ -65,44 +112,118 @@ impl Received {
 
     /// Whom the request is for; empty when it does not say, which only HTTP/1.0 may.
     pub(super) fn authority(&self) -> &str {
+        text(self.authority_bytes())
+    }
+
+    /// The same as bytes, which cost no second look at whether they are text; so below.
+    pub(super) fn authority_bytes(&self) -> &[u8] {
         match self {
             Self::Http1 {
                 bytes, authority, ..
-            } => text(bytes, *authority),
-            Self::Http2 { authority, .. } => authority.as_ref().map_or("", Authority::as_str),
+            } => authority.of_bytes(bytes),
+            Self::Http2 { authority, .. } => {
+                authority.as_ref().map_or("", Authority::as_str).as_bytes()
+            }
         }
     }
 
-    /// The path, byte for byte as it came; `/` when the target has none.
+    /// `name` as HTTP/2 sends it, shared where it is what came; `None` where it is no authority.
+    pub(super) fn authority_as(&self, name: &[u8]) -> Option<Authority> {
+        match self {
+            Self::Http2 {
+                authority: Some(came),
+                ..
+            } if came.as_str().as_bytes() == name => Some(came.clone()),
+            _ => Authority::try_from(name).ok(),
+        }
+    }
+
+    /// The path, byte for byte as it came; where the target has none `/`, or `*` when it asks for the
+    /// options of the whole server (RFC 9112 3.2.4).
     pub(super) fn path(&self) -> &str {
         match self {
-            Self::Http1 { bytes, line, .. } => match text(bytes, line.target.path) {
-                "" => "/",
-                path => path,
-            },
+            Self::Http1 { .. } => text(self.path_bytes()),
             Self::Http2 { parts, .. } => parts.uri.path(),
         }
     }
 
+    pub(super) fn path_bytes(&self) -> &[u8] {
+        match self {
+            Self::Http1 { bytes, line, .. } => match line.target.path.of_bytes(bytes) {
+                b"" if line.method == Method::OPTIONS && line.target.query.is_none() => b"*",
+                b"" => b"/",
+                path => path,
+            },
+            Self::Http2 { parts, .. } => parts.uri.path().as_bytes(),
+        }
+    }
+
+    /// Puts `path` in the place of the one that came; `None` when it is none.
+    pub(super) fn set_path(&mut self, path: &str) -> Option<()> {
+        let target = match self.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        match self {
+            Self::Http1 { bytes, line, .. } => {
+                // Behind the head, so that all that was found in it stays where it is.
+                let at = u32::try_from(bytes.len()).ok()?;
+                *bytes = Bytes::from([bytes, target.as_bytes()].concat());
+                let len = u32::try_from(path.len()).ok()?;
+                line.target.path = Span { at, len };
+                if let Some(query) = &mut line.target.query {
+                    query.at = at + len + 1;
+                }
+            }
+            Self::Http2 { parts, .. } => {
+                let mut uri = std::mem::take(&mut parts.uri).into_parts();
+                uri.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+                parts.uri = Uri::from_parts(uri).ok()?;
+            }
+        }
+        Some(())
+    }
+
     pub(super) fn query(&self) -> Option<&str> {
         match self {
-            Self::Http1 { bytes, line, .. } => line.target.query.map(|it| text(bytes, it)),
+            Self::Http1 { .. } => self.query_bytes().map(text),
             Self::Http2 { parts, .. } => parts.uri.query(),
+        }
+    }
+
+    pub(super) fn query_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Http1 { bytes, line, .. } => line.target.query.map(|it| it.of_bytes(bytes)),
+            Self::Http2 { parts, .. } => parts.uri.query().map(str::as_bytes),
         }
     }
 
     pub(super) fn fields(&self) -> Fields<'_> {
         match self {
             Self::Http1 { bytes, table, .. } => Fields::Lines(bytes, table),
-            Self::Http2 { parts, .. } => Fields::from(&parts.headers),
+            Self::Http2 { parts, known, .. } => Fields::Map(&parts.headers, *known),
         }
     }
 
-    /// The target in origin form, byte for byte as it came.
-    pub(super) fn target(&self) -> String {
-        match self.query() {
-            Some(query) => format!("{}?{query}", self.path()),
-            None => self.path().to_owned(),
+    /// What the head takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Http1 { bytes, .. } => bytes.len(),
+            Self::Http2 { parts, .. } => {
+                let fields = parts.headers.iter();
+                let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
+                self.path().len() + fields.sum::<usize>()
+            }
+        }
+    }
+
+    /// Writes the target in origin form, byte for byte as it came, in place of what is in `target`.
+    pub(super) fn write_target(&self, target: &mut String) {
+        target.clear();
+        target.push_str(self.path());
+        if let Some(query) = self.query() {
+            target.push('?');
+            target.push_str(query);
         }
     }
 
@@ -116,8 +237,8 @@ impl Received {
             Self::Http1 { bytes, line, .. } => {
                 let (path, query) = (line.target.path, line.target.query);
                 if path.len == 0 {
-                    let query = query.map(|it| text(bytes, it));
-                    let target = query.map_or_else(|| "/".to_owned(), |it| format!("/?{it}"));
+                    let mut target = String::new();
+                    self.write_target(&mut target);
                     return PathAndQuery::from_maybe_shared(Bytes::from(target)).ok();
                 }
                 let begin = path.at as usize;
@@ -155,6 +276,36 @@ impl Received {
             && self.fields().has(Known::Expect)
     }
 
+    /// Whether the client offers to speak another protocol on this connection (RFC 9110 7.8). With
+    /// a body it does not: where that ends, and the other protocol begins, was read in two ways too
+    /// often.
+    pub(super) fn offers_upgrade(&self) -> bool {
+        let may = match self {
+            Self::Http1 { line, .. } => line.is_http_11 && line.length == Length::Empty,
+            Self::Http2 { tunnel, .. } => tunnel.is_some(),
+        };
+        may && self.fields().has(Known::Upgrade)
+            && self.fields().lists(Known::Connection, "upgrade")
+            && protocols(self.fields()).next().is_some()
+    }
+
+    /// The limit that the head exceeds: that of HTTP/1.1 would not have been read.
+    pub(super) fn exceeds(&self, limits: &HeadLimits) -> Option<Limit> {
+        let Self::Http2 { parts, .. } = self else {
+            return None;
+        };
+        let target = parts.uri.path_and_query().map_or("", |it| it.as_str());
+        if target.len() > limits.target {
+            Some(Limit::TargetBytes)
+        } else if parts.headers.len() > limits.fields {
+            Some(Limit::HeadFields)
+        } else if list_size(parts) > limits.bytes {
+            Some(Limit::HeadBytes)
+        } else {
+            None
+        }
+    }
+
     /// Takes the head for one that keyway forwards, and settles whom it is for.
     ///
     /// # Errors
@@ -172,11 +323,34 @@ impl Received {
         if pseudonym.has_seen(self.fields()) {
             return Err(Reason::Loop.into());
         }
-        if *method != Method::OPTIONS && self.path() == "*" {
+        if *method != Method::OPTIONS && self.path_bytes() == b"*" {
             let detail = "only OPTIONS can be asked of *";
             return Err(Refusal::because(Reason::BadRequest, detail));
         }
+        self.read_in_one_way()?;
         self.settle_authority()
+    }
+
+    /// HTTP/2 brings what the codec of HTTP/1.1 has refused.
+    fn read_in_one_way(&self) -> Result<(), Refusal> {
+        let Self::Http2 {
+            parts, authority, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let bad = |detail: &str| Err(Refusal::because(Reason::BadRequest, detail));
+        let is_authority = |it: &Authority| http1::is_authority(it.as_str().as_bytes());
+        if !authority.as_ref().is_none_or(is_authority) {
+            return bad(":authority is no authority");
+        }
+        if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+            return bad("expected the scheme http or https, found another");
+        }
+        if self.fields().known(Known::ContentLength).nth(1).is_some() {
+            return bad("expected one Content-Length, found several");
+        }
+        Ok(())
     }
 
     /// The one authority: of an absolute-form target or `:authority`, else of Host
@@ -192,9 +366,6 @@ impl Received {
         if host.is_some_and(|it| !http1::is_authority(it)) {
             return Err(bad("Host is no authority"));
         }
-        if self.authority().contains('@') {
-            return Err(bad("expected an authority without userinfo"));
-        }
         let has_host = host.is_some();
         match self {
             Self::Http1 {
@@ -203,16 +374,18 @@ impl Received {
                 line,
                 authority,
             } => match Fields::Lines(bytes, table).known(Known::Host).next() {
+                None if line.is_http_11 => Err(bad("expected a Host, found none")),
                 // The target replaces Host, whatever that says.
                 _ if authority.len > 0 => Ok(()),
                 Some(host) => {
                     *authority = Span::of(host, bytes);
                     Ok(())
                 }
-                None if !line.is_http_11 => Ok(()),
-                None => Err(bad("expected a Host, found none")),
+                None => Ok(()),
             },
-            Self::Http2 { parts, authority } => {
+            Self::Http2 {
+                parts, authority, ..
+            } => {
                 let host = has_host.then(|| parts.headers.get(header::HOST)).flatten();
                 let host = host.and_then(|it| Authority::try_from(it.as_bytes()).ok());
                 match (&authority, host) {
@@ -230,9 +403,33 @@ impl Received {
     }
 }
 
+/// What a head of HTTP/2 comes to (RFC 9113 6.5.2).
+fn list_size(parts: &request::Parts) -> usize {
+    let size = |name: usize, value: usize| name + value + 32;
+    let fields = parts.headers.iter();
+    let fields = fields.map(|(name, value)| size(name.as_str().len(), value.len()));
+    let path = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let authority = parts.uri.authority().map_or(0, |it| it.as_str().len());
+    fields.sum::<usize>() + size(":path".len(), path) + size(":authority".len(), authority)
+}
+
+/// Takes away the white space around values, which nodes would not see by HTTP/1.1; no HTTP/2 message
+/// should have any (RFC 9113 8.2.1), but careless clients' do.
+fn trim(fields: &mut HeaderMap) {
+    for value in fields.values_mut() {
+        let bare = value.as_bytes().trim_ascii();
+        if bare.len() < value.len()
+            && let Ok(mut bare) = HeaderValue::from_bytes(bare)
+        {
+            bare.set_sensitive(value.is_sensitive());
+            *value = bare;
+        }
+    }
+}
+
 /// What the codec found to be text.
-fn text(bytes: &[u8], span: Span) -> &str {
-    str::from_utf8(span.of_bytes(bytes)).unwrap_or_default()
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -244,7 +441,7 @@ mod tests {
     fn http1(head: &str) -> Received {
         let bytes = Bytes::from(head.to_owned());
         let mut table = FieldTable::new();
-        let line = http1::parse_request(&bytes, &mut table);
+        let line = http1::parse_request(&bytes, &HeadLimits::MAX, &mut table);
         let line = line
             .expect("the head must be one")
             .expect("the head must be whole");
@@ -327,6 +524,7 @@ mod tests {
             ("//a/%2F", "//a/%2F", None, "//a/%2F"),
             ("http://a.test", "/", None, "/"),
             ("http://a.test?x", "/", Some("x"), "/?x"),
+            ("http://a.test?", "/", Some(""), "/?"),
             ("http://a.test/b?x", "/b", Some("x"), "/b?x"),
         ] {
             let received = http1(&format!("GET {target} HTTP/1.1\r\nhost: a.test\r\n\r\n"));

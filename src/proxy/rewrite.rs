@@ -5,12 +5,17 @@
 
 use std::fmt;
 
+use http::HeaderName;
+
 use super::fields::EndToEnd;
-use super::forward::Call;
-use super::thread::View;
+use super::forward::{ATTEMPT, Call};
+use super::reply::NodeReply;
+use super::view::View;
 use crate::cluster::desired::{Annotation, Authority};
 use crate::cluster::{Cluster, Target};
-use crate::head::{FieldLine, Fields, Known};
+use crate::forwarded::{Said, stays};
+use crate::head::{FieldLine, Known};
+use crate::net::clock;
 use crate::topology::Address;
 
 pub(super) mod http1;
@@ -34,27 +39,82 @@ enum Fact<'a> {
 
 /// What the node sees as Host.
 enum Host<'a> {
-    Name(&'a str),
+    Name(&'a [u8]),
     Node(&'a Address),
 }
 
-/// The lines of the request that the node sees, but for Host, which each protocol has a place for.
-fn request_lines<'a>(call: &'a Call, told: Told<'a>) -> impl Iterator<Item = FieldLine<'a>> {
+/// Gives `take` the lines of the request that the node sees, but for Host, which each protocol has a
+/// place for.
+fn each_request_line<'a>(call: &'a Call<'_>, told: Told<'a>, mut take: impl FnMut(FieldLine<'a>)) {
+    let is_retry = told.attempt > 1;
     let told = &told.cluster.params.annotate.request;
-    let lines = EndToEnd::of(call.received.fields()).lines();
-    lines.filter(move |line| match line.known() {
-        Known::Host => false,
-        Known::Expect => call.passes_expect,
-        Known::Other => !replaces(told, line.name()),
-        _ => true,
-    })
+    let mode = call.connection.forwarded_mode();
+    let patience = call
+        .patience
+        .as_ref()
+        .map(|it| it.field.as_str().as_bytes());
+    let is = |line: &FieldLine<'_>, name: &[u8]| line.name().eq_ignore_ascii_case(name);
+    EndToEnd::of(call.received.fields()).each(|line| {
+        let goes_on = match line.known() {
+            Known::Host => false,
+            Known::Expect => call.passes_expect,
+            Known::Other if replaces(told, line.name()) => false,
+            Known::Other if patience.is_some_and(|it| is(&line, it)) => false,
+            Known::Other if is_retry && is(&line, ATTEMPT.as_str().as_bytes()) => false,
+            known => stays(mode, known, line.name()),
+        };
+        if goes_on {
+            take(line);
+        }
+    });
 }
 
-/// The lines of the node's response that the client sees.
-fn response_lines<'a>(fields: Fields<'a>, told: Told<'a>) -> impl Iterator<Item = FieldLine<'a>> {
+/// What keyway says of the attempt to whoever tries it: what is left of the client's deadline, and
+/// that it is a retry.
+fn said_of_attempt<'a>(
+    call: &'a Call<'_>,
+    told: Told<'_>,
+) -> impl Iterator<Item = (&'a HeaderName, Vec<u8>)> {
+    let left = call.patience.as_ref().map(|patience| {
+        let end = call.outcome.started() + patience.wait;
+        let left = end.saturating_duration_since(clock::recent());
+        (&patience.field, patience.left(left))
+    });
+    let retry = (told.attempt > 1).then(|| (&ATTEMPT, told.attempt.to_string().into_bytes()));
+    left.into_iter().chain(retry)
+}
+
+/// What keyway says of where the request comes from.
+fn forwarded<'a>(call: &'a Call<'_>) -> Said<'a> {
+    let connection = call.connection;
+    Said {
+        fields: call.received.fields(),
+        mode: connection.forwarded_mode(),
+        peer: connection.peer(),
+        scheme: connection.listener().scheme(),
+        authority: call.received.authority_bytes(),
+    }
+}
+
+/// Gives `take` the lines of the node's response that the client sees.
+fn each_response_line<'a>(
+    reply: &'a NodeReply,
+    told: Told<'a>,
+    mut take: impl FnMut(FieldLine<'a>),
+) {
     let told = &told.cluster.params.annotate.response;
-    let lines = EndToEnd::of(fields).lines();
-    lines.filter(move |line| line.known() != Known::Other || !replaces(told, line.name()))
+    // RFC 9110 8.6: no length where there can be no body.
+    let lengthless = matches!(reply.head.status().as_u16(), 100..200 | 204);
+    EndToEnd::of(reply.head.fields()).each(|line| {
+        let goes_on = match line.known() {
+            Known::ContentLength => !lengthless,
+            Known::Other => !replaces(told, line.name()),
+            _ => true,
+        };
+        if goes_on {
+            take(line);
+        }
+    });
 }
 
 /// Whether one of these annotations takes the place of the field `name`.
@@ -86,10 +146,10 @@ impl<'a> Told<'a> {
         })
     }
 
-    fn host(self, received: &'a str) -> Host<'a> {
+    fn host(self, received: &'a [u8]) -> Host<'a> {
         match &self.cluster.params.authority {
             Authority::Preserve if !received.is_empty() => Host::Name(received),
-            Authority::Name(name) => Host::Name(name),
+            Authority::Name(name) => Host::Name(name.as_bytes()),
             Authority::Preserve | Authority::Node => {
                 let node = &self.target.replica(self.cluster).node;
                 Host::Node(node.endpoint().address())
@@ -110,8 +170,9 @@ impl fmt::Display for Fact<'_> {
 impl fmt::Display for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => f.write_str(str::from_utf8(name).unwrap_or_default()),
             Self::Node(address @ Address::Tcp { .. }) => address.fmt(f),
+            Self::Node(Address::Srv(name)) => f.write_str(name.domain()),
             Self::Node(Address::Unix(_)) => f.write_str("localhost"),
         }
     }

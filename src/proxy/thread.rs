@@ -1,35 +1,37 @@
 //! One data thread: its view of the state, its pools, its share of the connections.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
 use std::io;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::access_log::RequestLog;
-use super::body::RequestBody;
-use super::connection::{self, Connection, Parking, Staff};
+use super::connection::{self, Parking, Staff};
+use super::entrance::{Entrance, ListenerInfo};
 use super::fields::Pseudonym;
-use crate::cluster::{SharedState, State};
+use super::view::View;
+use crate::cluster::SharedState;
 use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
-use crate::net::{Detached, Listener, SharedListener, Stream, clock};
-use crate::telemetry::{LineBuffer, Striped, ThreadIndex, http_date};
+use crate::limits::{Limit, LimitCounters, Limits};
+use crate::net::{AcceptPause, Detached, Listener, Stream, clock};
+use crate::telemetry::{Gauge, LineBuffer, Striped, ThreadIndex, http_date};
 use crate::upstream::{ConnectionCounters, Pool};
 
 /// Connections on their way to a thread that has not taken them over yet; more stay where they
 /// were accepted.
 const INBOX: usize = 1024;
 
-/// How long a thread accepts nothing after it could not: out of file descriptors, it would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is held is added up over all threads when it grew by more than this, in bytes.
+const WEIGHED: usize = 16 << 10;
 
 /// How often idle connections are looked at, a new state is taken up without a request, and the
 /// access log's lines go out although they fill no buffer.
@@ -41,6 +43,13 @@ pub struct Fleet {
     ports: Vec<ThreadPort>,
     /// What became of clients' connections.
     pub connections: Striped<ConnectionCounters>,
+    /// How often clients reached which limit.
+    pub limits: Striped<LimitCounters>,
+    /// The bytes of bodies that are held.
+    pub buffered: Striped<Gauge>,
+    /// Whether they are as many as may be: written when that changes, so that reading it costs a
+    /// request nothing.
+    is_full: AtomicBool,
 }
 
 /// How a data thread is seen from the others.
@@ -55,8 +64,12 @@ pub struct ThreadPort {
 #[derive(Debug)]
 struct Handover {
     socket: Detached,
-    listener: usize,
+    listener: u32,
 }
+
+/// A client's place on a thread, counted from when it was accepted to its end.
+#[derive(Debug)]
+pub(super) struct Seat(Rc<Context>);
 
 /// What the process gives each data thread.
 #[derive(Clone, Debug)]
@@ -66,7 +79,7 @@ pub struct Surroundings {
     /// The state.
     pub shared: Arc<SharedState>,
     /// The listening sockets.
-    pub listeners: Arc<Vec<SharedListener>>,
+    pub listeners: Arc<Vec<Entrance>>,
     /// How this process names itself in Via: what finds a loop.
     pub pseudonym: Pseudonym,
     /// The way down.
@@ -90,23 +103,16 @@ pub(super) struct Context {
     pub(super) drain: DrainWatch,
     pub(super) pseudonym: Pseudonym,
     pub(super) access_log: RefCell<RequestLog>,
-    listeners: Vec<Rc<str>>,
+    listeners: Vec<ListenerInfo>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
+    limits: Cell<Limits>,
     pub(super) parking: Parking,
     pub(super) workers: Staff,
     started: Instant,
     random: Cell<u64>,
     /// The time of the last sweep, as Date has it.
     date: RefCell<String>,
-}
-
-/// The state as this thread sees it, with this thread's pools.
-#[derive(Debug)]
-pub(super) struct View {
-    pub(super) state: Arc<State>,
-    /// By the nodes' slots.
-    pub(super) pools: Vec<Pool<RequestBody>>,
 }
 
 // === impl Fleet ===
@@ -130,8 +136,15 @@ impl Fleet {
                 )
             })
             .unzip();
-        let connections = Striped::new(ports.len());
-        (Arc::new(Self { ports, connections }), threads)
+        let count = ports.len();
+        let fleet = Self {
+            ports,
+            connections: Striped::new(count),
+            limits: Striped::new(count),
+            buffered: Striped::new(count),
+            is_full: AtomicBool::new(false),
+        };
+        (Arc::new(fleet), threads)
     }
 
     /// Clients' connections over all threads.
@@ -142,11 +155,45 @@ impl Fleet {
             .sum()
     }
 
+    /// Looks whether `max` bytes are held.
+    fn weigh(&self, max: usize) {
+        let held = self.buffered.sum(Gauge::value);
+        let is_full = usize::try_from(held).is_ok_and(|held| held >= max);
+        if self.is_full.load(Relaxed) != is_full {
+            self.is_full.store(is_full, Relaxed);
+        }
+    }
+
     /// The thread with the fewest connections; `own` when it is no worse.
     fn least_loaded(&self, own: ThreadIndex) -> ThreadIndex {
         let load = |index: usize| self.ports[index].connections.load(Relaxed);
         let fewest = (0..self.ports.len()).min_by_key(|&index| (load(index), index != own.0));
         fewest.map_or(own, ThreadIndex)
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// A place for a connection that was counted among the thread's.
+    fn take(thread: &Rc<Context>) -> Self {
+        thread.fleet.connections.of(thread.index).open.add(1);
+        Self(Rc::clone(thread))
+    }
+}
+
+impl Deref for Seat {
+    type Target = Rc<Context>;
+
+    fn deref(&self) -> &Rc<Context> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.fleet.connections.of(self.index).open.add(-1);
+        self.connection_ended();
     }
 }
 
@@ -174,7 +221,8 @@ impl DataThread {
             drain,
             pseudonym,
             access_log: RefCell::new(RequestLog::new(access_log)),
-            listeners: listeners.iter().map(|it| Rc::from(it.name())).collect(),
+            listeners: listeners.iter().map(ListenerInfo::of).collect(),
+            limits: Cell::new(view.state.desired.limits),
             view: RefCell::new(Rc::new(view)),
             shared,
             started,
@@ -184,8 +232,8 @@ impl DataThread {
             date: RefCell::new(http_date()),
         });
         let mut tasks = JoinSet::new();
-        for (at, listener) in listeners.iter().enumerate() {
-            tasks.spawn_local(accept(Rc::clone(&context), listener.register()?, at));
+        for (at, listener) in (0..).zip(listeners.iter()) {
+            tasks.spawn_local(accept(Rc::clone(&context), listener.socket.register()?, at));
         }
         drop(listeners);
         tasks.spawn_local(adopt(Rc::clone(&context), self.inbox));
@@ -199,18 +247,21 @@ impl DataThread {
 }
 
 /// Accepts until the drain begins, and keeps a connection or hands it to the thread with the fewest.
-async fn accept(context: Rc<Context>, socket: Listener, listener: usize) {
+async fn accept(context: Rc<Context>, socket: Listener, listener: u32) {
     let mut drain = context.drain.clone();
+    let mut pause = AcceptPause::default();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = drain.reached(Phase::Draining) => return,
         };
         match accepted {
-            Ok(stream) => context.place(stream, listener),
+            Ok(stream) if context.has_place() => context.place(stream, listener),
+            Ok(_refused) => {}
             Err(error) => {
-                warn!(%error, listener = %context.listeners[listener], "nothing can be accepted");
-                sleep(ACCEPT_PAUSE).await;
+                let counters = context.fleet.connections.of(context.index);
+                counters.failed.increment();
+                pause.after(&error, &context.listener(listener).name).await;
             }
         }
     }
@@ -220,7 +271,7 @@ async fn accept(context: Rc<Context>, socket: Listener, listener: usize) {
 async fn adopt(context: Rc<Context>, mut inbox: mpsc::Receiver<Handover>) {
     while let Some(Handover { socket, listener }) = inbox.recv().await {
         match Stream::adopt(socket) {
-            Ok(stream) => spawn_local(connection::serve(context.connection(stream, listener))),
+            Ok(stream) => connection::spawn(Seat::take(&context), stream, listener),
             Err(error) => {
                 warn!(%error, "a connection was lost between threads");
                 context.connection_ended();
@@ -239,6 +290,7 @@ async fn sweep(context: Rc<Context>) {
         ticks.tick().await;
         clock::now();
         context.parking.sweep();
+        context.fleet.weigh(context.limits().buffered_bytes);
         context.date.replace(http_date());
         context.view().pools.iter().for_each(Pool::sweep);
         context.access_log.borrow_mut().flush();
@@ -256,8 +308,49 @@ impl Context {
         }
         let newer = Rc::new(View::new(self.shared.load(), Some(&current), self.index));
         drop(current);
+        let limits = newer.state.desired.limits;
+        self.limits.set(limits);
+        self.parking.hasten(limits.idle.max(limits.head_wait));
+        self.listeners
+            .iter()
+            .for_each(|it| it.take_up(&newer.state));
         self.view.replace(Rc::clone(&newer));
         newer
+    }
+
+    /// What clients may ask, as of the newest state that was taken up.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// Counts that a client reached `limit`.
+    pub(super) fn reached(&self, limit: Limit) {
+        self.fleet.limits.of(self.index).of(limit).increment();
+    }
+
+    /// Has `held`, which the thread counts as bytes that are held, be `bytes` from now on.
+    ///
+    /// The threads' counts are added up when one grows by much, so that small bodies cost a load and
+    /// a store; the sweep sees to many of those.
+    pub(super) fn holds(&self, held: &Cell<usize>, bytes: usize) {
+        let before = held.replace(bytes);
+        if before == bytes {
+            return;
+        }
+        let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let fleet = &self.fleet;
+        fleet
+            .buffered
+            .of(self.index)
+            .add(signed(bytes) - signed(before));
+        if bytes > before + WEIGHED || fleet.is_full.load(Relaxed) {
+            fleet.weigh(self.limits().buffered_bytes);
+        }
+    }
+
+    /// Whether so much is held that no new request may be taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.fleet.is_full.load(Relaxed)
     }
 
     /// How far the process is on its way down.
@@ -292,25 +385,34 @@ impl Context {
         mixed ^ (mixed >> 31)
     }
 
-    /// Counts a connection as served here, until [`connection_ended`](Self::connection_ended).
-    fn connection(self: &Rc<Self>, stream: Stream, listener: usize) -> Rc<Connection> {
-        let listener = Rc::clone(&self.listeners[listener]);
-        Rc::new(Connection::new(Rc::clone(self), stream, listener))
+    /// The listener at `place`.
+    pub(super) fn listener(&self, place: u32) -> &ListenerInfo {
+        &self.listeners[place as usize]
     }
 
-    pub(super) fn connection_ended(&self) {
+    fn connection_ended(&self) {
         self.fleet.ports[self.index.0]
             .connections
             .fetch_sub(1, Relaxed);
     }
 
-    fn place(self: &Rc<Self>, stream: Stream, listener: usize) {
+    /// Whether one more connection may be served.
+    fn has_place(&self) -> bool {
+        let has_place = self.fleet.open_connections() < self.limits().connections;
+        if !has_place {
+            self.fleet.connections.of(self.index).limit.increment();
+            self.reached(Limit::Connections);
+        }
+        has_place
+    }
+
+    fn place(self: &Rc<Self>, stream: Stream, listener: u32) {
         self.fleet.connections.of(self.index).ok.increment();
         let chosen = self.fleet.least_loaded(self.index);
         let port = &self.fleet.ports[chosen.0];
         port.connections.fetch_add(1, Relaxed);
         if chosen == self.index {
-            spawn_local(connection::serve(self.connection(stream, listener)));
+            connection::spawn(Seat::take(self), stream, listener);
             return;
         }
         let Some(Ok(socket)) = stream.detach() else {
@@ -330,7 +432,7 @@ impl Context {
                 self.fleet.ports[self.index.0]
                     .connections
                     .fetch_add(1, Relaxed);
-                spawn_local(connection::serve(self.connection(stream, listener)));
+                connection::spawn(Seat::take(self), stream, listener);
             }
             Err(error) => warn!(%error, "a connection was lost between threads"),
         }
@@ -341,33 +443,4 @@ impl Context {
 fn seed(index: ThreadIndex) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(index.0)
-}
-
-// === impl View ===
-
-impl View {
-    /// The view of `state`, with the pools of the nodes that `old` shares with it.
-    fn new(state: Arc<State>, old: Option<&Self>, thread: ThreadIndex) -> Self {
-        let mut before: HashMap<_, _> = old
-            .into_iter()
-            .flat_map(|it| &it.pools)
-            .map(|pool| (Arc::as_ptr(pool.endpoint()), pool))
-            .collect();
-        let pools = state
-            .replicas()
-            .map(|(cluster, _, replica)| {
-                let (params, timeout) = (cluster.params.pool, cluster.params.connect_timeout);
-                let endpoint = replica.node.endpoint();
-                if let Some(pool) = before.remove(&Arc::as_ptr(endpoint)) {
-                    return pool.reconfigured(params, timeout);
-                }
-                let counters = Arc::clone(&cluster.connections);
-                Pool::new(Arc::clone(endpoint), counters, thread, params, timeout)
-            })
-            .collect();
-        for left in before.into_values() {
-            left.retire();
-        }
-        Self { state, pools }
-    }
 }

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
@@ -112,7 +113,7 @@ fn a_line_of_json_has_nulls_for_what_is_not_known() {
     line.client = None;
     assert_eq!(
         written(json, &unanswered(&line)),
-        r#"{"time":"2025-07-01T00:00:00.042Z","client":null,"method":"GET","target":"*","version":"HTTP/1.1","host":"","status":null,"bytes":0,"duration_seconds":0.0,"route":"","cluster":"","shard":"","node":"","attempts":0,"class":"aborted","reason":"no_route"}"#
+        r#"{"time":"2025-07-01T00:00:00.042Z","client":null,"method":"GET","target":"*","version":"HTTP/1.1","host":"","status":null,"bytes":0,"duration_seconds":0.000000000,"route":"","cluster":"","shard":"","node":"","attempts":0,"class":"aborted","reason":"no_route"}"#
     );
 }
 

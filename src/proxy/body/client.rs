@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::ClientFault;
-use crate::proxy::connection::Connection;
+use super::{BACKLOG, ClientFault, Tunnel, passed};
+use crate::proxy::connection::{Connection, STREAM_WINDOW};
 
 /// The body that a client sends.
 #[derive(Debug)]
@@ -20,10 +20,12 @@ pub(in crate::proxy) enum ClientBody {
         /// Weak, so that an upload which a node does not take cannot hold the client's socket.
         connection: Weak<Connection>,
         /// The number of the request on its connection.
-        request: u32,
+        serial: u32,
     },
     /// An HTTP/2 stream's.
     Http2(Incoming),
+    /// What comes through a tunnel on an HTTP/2 stream.
+    Tunnel(Rc<Tunnel>),
 }
 
 impl ClientBody {
@@ -43,38 +45,53 @@ impl ClientBody {
                 let is_cut = frame.is_none() && !incoming.is_end_stream();
                 Poll::Ready(match frame {
                     None if is_cut => Some(Err(ClientFault::Body)),
-                    frame => frame.map(|it| it.map_err(|_| ClientFault::Body)),
+                    frame => frame.map(|it| it.map(passed).map_err(|_| ClientFault::Body)),
                 })
             }
+            Self::Tunnel(tunnel) => tunnel.poll_frame(cx),
         }
     }
 
     /// The connection of an HTTP/1.1 body, while it serves the body's request.
     fn connection(&self) -> Option<Rc<Connection>> {
         match self {
-            Self::Http1 {
-                connection,
-                request,
-            } => connection.upgrade().filter(|it| it.serves(*request)),
-            Self::Http2(_) => None,
+            Self::Http1 { connection, serial } => {
+                connection.upgrade().filter(|it| it.serves(*serial))
+            }
+            Self::Http2(_) | Self::Tunnel(_) => None,
         }
+    }
+
+    /// What may wait of it, in bytes, while it is not read.
+    pub(super) fn backlog(&self) -> usize {
+        match self {
+            Self::Http1 { .. } => BACKLOG,
+            Self::Http2(_) | Self::Tunnel(_) => STREAM_WINDOW as usize,
+        }
+    }
+
+    /// Whether the client should be sending it: not one that waits to be told to.
+    pub(super) fn is_due(&self) -> bool {
+        !self.connection().is_some_and(|it| it.expects_continue())
     }
 
     pub(in crate::proxy) fn is_at_end(&self) -> bool {
         match self {
             Self::Http1 { .. } => self.connection().is_some_and(|it| it.is_body_at_end()),
             Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Tunnel(tunnel) => tunnel.is_at_end(),
         }
     }
 
     /// How many bytes are still to come.
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1 { .. } => {
                 let remaining = self.connection().and_then(|it| it.body_remaining());
                 remaining.map_or_else(SizeHint::new, SizeHint::with_exact)
             }
             Self::Http2(incoming) => incoming.size_hint(),
+            Self::Tunnel(_) => SizeHint::new(),
         }
     }
 }

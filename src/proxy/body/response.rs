@@ -2,17 +2,27 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::activity::{Activity, Silence};
+use super::{BACKLOG, ClientFault, passed};
+use crate::cluster::counters::Class;
 use crate::http1::Length;
 use crate::net::WireError;
 use crate::proxy::attempt::AttemptGuard;
 use crate::proxy::exchange::Http1Exchange;
 use crate::proxy::outcome::Outcome;
+
+/// The last piece of a response is held where it is larger than this: else it is gone at once, or
+/// was copied.
+const SMALL: usize = 16 << 10;
+
+/// How long nothing may be taken of keyway's own answer: the default of `idle_timeout`.
+const LOCAL_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The body of a response on its way to the client, with all that ends when it ends.
 #[derive(Debug)]
@@ -75,6 +85,9 @@ pub(in crate::proxy) enum BodyError {
     /// No byte moved for the route's idle timeout.
     #[error("no byte moved for the idle timeout")]
     Idle,
+    /// The client spoiled its request, of which the node still waited for the rest.
+    #[error("the client spoiled its request")]
+    Client(#[source] ClientFault),
 }
 
 // === impl ResponseBody ===
@@ -125,10 +138,20 @@ impl ResponseBody {
     /// Goes on with the request's body while the client does not read the response.
     pub(in crate::proxy) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let From::Node(exchange) = &mut self.from
-            && let Some(NodeBody::Http1(exchange)) = &mut exchange.body
+            && let Some(NodeBody::Http1(upload)) = &mut exchange.body
         {
+            // It is the client's reading that is waited for, which has a time of its own.
+            exchange.silence.moved();
             // A client that spoils its request now may still read the response.
-            let _spoiled = exchange.poll_upload(cx).is_err();
+            let _spoiled = upload.poll_upload(cx).is_err();
+        }
+    }
+
+    /// How long its reader may take nothing of it.
+    pub(in crate::proxy) fn patience(&self) -> Duration {
+        match &self.from {
+            From::Local(_) => LOCAL_PATIENCE,
+            From::Node(exchange) => exchange.silence.activity().timeout(),
         }
     }
 
@@ -146,18 +169,24 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.outcome.holds(0);
         let polled = match &mut self.from {
             From::Local(body) => Poll::Ready(body.take().map(|it| Ok(Frame::data(it)))),
             From::Node(exchange) => exchange.poll_frame(cx),
         };
         match &polled {
             Poll::Pending => self.outcome.waits(),
-            Poll::Ready(Some(Err(_broken))) => self.outcome.broke(),
+            Poll::Ready(Some(Err(BodyError::Client(_)))) => self.outcome.abandoned(),
+            Poll::Ready(Some(Err(BodyError::Node(_) | BodyError::Idle))) => self.outcome.broke(),
             Poll::Ready(frame) => {
                 let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
-                self.outcome.sent(data.map_or(0, Bytes::len));
+                let len = data.map_or(0, Bytes::len);
+                self.outcome.sent(len);
                 if frame.is_none() || self.is_end_stream() {
                     self.outcome.complete();
+                    self.outcome.holds(if len > SMALL { len } else { 0 });
+                } else {
+                    self.outcome.holds(len + BACKLOG);
                 }
             }
         }
@@ -207,6 +236,9 @@ impl Exchange {
             return Poll::Ready(None);
         };
         match body.poll_frame(cx) {
+            Poll::Pending if self.fault() == Some(ClientFault::Slow) => {
+                Poll::Ready(Some(Err(self.broke(BodyError::Idle))))
+            }
             Poll::Pending => match self.silence.poll(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => Poll::Ready(Some(Err(self.broke(BodyError::Idle)))),
@@ -246,9 +278,22 @@ impl Exchange {
         }
     }
 
+    /// The response breaks off. A node that may still wait for the rest of the request is not to
+    /// blame for its silence, nor one that heard how the client spoiled it.
     fn broke(&mut self, error: BodyError) -> BodyError {
-        self.attempt.broke();
-        error
+        let activity = self.silence.activity();
+        let late = matches!(error, BodyError::Idle) && activity.awaits_client();
+        let fault = self.fault().or_else(|| late.then_some(ClientFault::Slow));
+        let Some(fault) = fault else {
+            self.attempt.broke();
+            return error;
+        };
+        self.attempt.ended(Class::Aborted);
+        BodyError::Client(fault)
+    }
+
+    fn fault(&self) -> Option<ClientFault> {
+        self.silence.activity().fault()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -275,7 +320,7 @@ impl NodeBody {
                 let is_cut = frame.is_none() && !incoming.is_end_stream();
                 Poll::Ready(match frame {
                     None if is_cut => Some(Err(Broken::Cut)),
-                    frame => frame.map(|it| it.map_err(Broken::from)),
+                    frame => frame.map(|it| it.map(passed).map_err(Broken::from)),
                 })
             }
         }

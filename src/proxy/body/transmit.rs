@@ -14,10 +14,7 @@ use crate::proxy::rewrite::http1::Framing;
 /// Sends a body behind a head that is in the outbox already: both leave in one write while they
 /// are small.
 #[derive(Debug)]
-pub(in crate::proxy) struct Transmit<B> {
-    /// `None` once the outbox was given the end of it and is nearly empty: what ends with the body
-    /// has then ended by the time that the receiver can know of it.
-    pub(in crate::proxy) body: Option<B>,
+pub(in crate::proxy) struct Transmit {
     framing: Framing,
     /// Whether the outbox has been given the end of it.
     ended: bool,
@@ -34,10 +31,9 @@ pub(in crate::proxy) enum Broke<E> {
     Io(io::Error),
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Transmit<B> {
-    pub(in crate::proxy) fn new(body: B, framing: Framing) -> Self {
+impl Transmit {
+    pub(in crate::proxy) fn new(framing: Framing) -> Self {
         Self {
-            body: Some(body),
             framing,
             ended: false,
             begun: false,
@@ -49,21 +45,25 @@ impl<B: Body<Data = Bytes> + Unpin> Transmit<B> {
         self.begun
     }
 
-    /// Sends what there is; ready once all was sent.
-    pub(in crate::proxy) fn poll(
+    /// Sends what there is of `body`; ready once all was sent.
+    ///
+    /// The body is dropped once the outbox was given the end of it and is nearly empty: what ends
+    /// with the body has then ended by the time that the receiver can know of it.
+    pub(in crate::proxy) fn poll<B: Body<Data = Bytes> + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
+        body: &mut Option<B>,
         outbox: &mut Outbox,
         stream: &Stream,
     ) -> Poll<Result<(), Broke<B::Error>>> {
         loop {
-            if let Err(error) = self.gather(cx, outbox) {
+            if let Err(error) = self.gather(cx, body, outbox) {
                 // What came before the break still goes out.
                 let _best_effort = outbox.poll_flush(cx, stream);
                 return Poll::Ready(Err(Broke::Body(error)));
             }
-            if self.ended && !outbox.is_full() {
-                self.body = None;
+            if self.ended && !outbox.holds_much() {
+                *body = None;
             }
             if outbox.is_empty() {
                 return if self.ended {
@@ -81,8 +81,13 @@ impl<B: Body<Data = Bytes> + Unpin> Transmit<B> {
     }
 
     /// Takes of the body what is there, as far as the outbox has room for it.
-    fn gather(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) -> Result<(), B::Error> {
-        while let Some(body) = &mut self.body
+    fn gather<B: Body<Data = Bytes> + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Option<B>,
+        outbox: &mut Outbox,
+    ) -> Result<(), B::Error> {
+        while let Some(body) = body
             && !self.ended
             && !outbox.is_full()
         {

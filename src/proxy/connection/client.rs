@@ -1,6 +1,7 @@
 //! The client of an HTTP/1.1 request while the request is served: its body, what it is told
 //! meanwhile, and whether it is still there.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,17 +11,16 @@ use http_body::Frame;
 use tokio::time::Instant;
 
 use super::{Awaits, Connection, Presence};
-use crate::http1::Persistence;
+use crate::http1::{Decoder, Length, Persistence};
+use crate::limits::Limit;
 use crate::net::{Alarm, WireError};
+use crate::proxy::body::ClientBody;
 use crate::proxy::reply::NodeReply;
 use crate::proxy::rewrite::http1::{Client, interim};
 
 /// How long a client that expects 100 is kept waiting for the node's: as long as curl waits before
 /// it sends its body anyway.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
-
-/// What of a body nobody wants is still read so that the connection can go on, in bytes.
-const DRAIN_MAX: usize = 64 << 10;
 
 impl Connection {
     /// The next piece of the request's body.
@@ -45,17 +45,17 @@ impl Connection {
         polled
     }
 
-    /// A number for the request, or whatever else, that is served from now on: whoever reads the
-    /// body of the one before reads nothing more.
-    pub(super) fn next_request(&self) -> u32 {
-        let next = self.request.get().wrapping_add(1);
-        self.request.set(next);
+    /// A number for the request, or for what comes between two, from now on: whoever reads the body
+    /// of the one before reads nothing more.
+    pub(super) fn next_serial(&self) -> u32 {
+        let next = self.serial.get().wrapping_add(1);
+        self.serial.set(next);
         next
     }
 
-    /// Whether `request` is what is served.
-    pub(in crate::proxy) fn serves(&self, request: u32) -> bool {
-        self.request.get() == request
+    /// Whether `serial` is what is served.
+    pub(in crate::proxy) fn serves(&self, serial: u32) -> bool {
+        self.serial.get() == serial
     }
 
     /// Whether the request's body was read to its end.
@@ -68,6 +68,17 @@ impl Connection {
         self.decoder.get().remaining()
     }
 
+    /// Makes a tunnel of the connection: what the client sends from here on, to its end, is data.
+    pub(in crate::proxy) fn tunnel(self: &Rc<Self>) -> ClientBody {
+        self.decoder.set(Decoder::new(Length::Tunnel));
+        // Who reads what it sends sees its end.
+        self.set_awaits(|it| it.presence = Presence::Unknown);
+        ClientBody::Http1 {
+            connection: Rc::downgrade(self),
+            serial: self.serial.get(),
+        }
+    }
+
     /// Whether the client sends its body only once it is told to.
     pub(in crate::proxy) fn expects_continue(&self) -> bool {
         self.awaits.get().go_on
@@ -76,11 +87,11 @@ impl Connection {
     /// Tells a client that waits for it to send its body.
     pub(in crate::proxy) fn says_continue(&self) {
         if self.expects_continue() {
-            let mut interims = self.interims.borrow_mut();
-            let outbox = interims.get_or_insert_default();
+            let mut outbox = self.interims.take().unwrap_or_default();
             outbox
                 .buffer()
                 .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.interims.set(Some(outbox));
             self.set_awaits(|it| it.go_on = false);
         }
     }
@@ -105,11 +116,11 @@ impl Connection {
             pseudonym: &self.thread.pseudonym,
             date: &date,
         };
-        let mut interims = self.interims.borrow_mut();
-        let outbox = interims.get_or_insert_default();
+        let mut outbox = self.interims.take().unwrap_or_default();
         if !outbox.is_full() {
             interim(outbox.buffer(), reply, client);
         }
+        self.interims.set(Some(outbox));
     }
 
     /// Writes what the client is told meanwhile; and tells it to go on once the node had its time
@@ -127,9 +138,10 @@ impl Connection {
     }
 
     fn flush_interims(&self, cx: &mut Context<'_>) {
-        if let Some(outbox) = &mut *self.interims.borrow_mut() {
+        if let Some(mut outbox) = self.interims.take() {
             // What is left goes out with the response; a broken connection breaks there too.
             let _best_effort = outbox.poll_flush(cx, &self.stream);
+            self.interims.set(Some(outbox));
         }
     }
 
@@ -154,7 +166,12 @@ impl Connection {
         let mut skipped = 0;
         let mut decoder = self.decoder.get();
         let mut wire = self.wire.borrow_mut();
-        while !decoder.is_at_end() && skipped <= DRAIN_MAX && !self.expects_continue() {
+        let max = self.thread.limits().drain_bytes;
+        while !decoder.is_at_end() && !self.expects_continue() {
+            if skipped > max {
+                self.thread.reached(Limit::DrainBytes);
+                break;
+            }
             match wire.poll_frame(cx, &mut decoder) {
                 Poll::Ready(Some(Ok(frame))) => skipped += frame.data_ref().map_or(0, Bytes::len),
                 Poll::Ready(Some(Err(_)) | None) | Poll::Pending => break,

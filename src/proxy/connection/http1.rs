@@ -13,14 +13,15 @@ use tracing::debug;
 use super::{Awaits, Connection, Next, Presence};
 use crate::drain::Phase;
 use crate::head::{Fields, Known};
-use crate::http1::{self, Decoder, PREFACE, Persistence};
+use crate::http1::{self, Decoder, Length, PREFACE, Persistence};
+use crate::limits::Limit;
 use crate::net::{Alarm, Outbox, RequestBytes, clock};
 use crate::proxy::answer::Refusal;
 use crate::proxy::body::{Broke, ClientBody, ResponseBody, Transmit};
 use crate::proxy::dispatch;
 use crate::proxy::reply::{Reply, ReplyHead};
 use crate::proxy::request::Received;
-use crate::proxy::rewrite::http1::{Client, is_bodiless, response};
+use crate::proxy::rewrite::http1::{Client, Framing, is_bodiless, response};
 use crate::reason::Reason;
 
 /// How long, and for how many bytes, a connection that ends is still read: a close with unread
@@ -31,40 +32,32 @@ const LINGER_BYTES: usize = 1 << 20;
 /// What a client's bytes turned out to be.
 enum Begun {
     Request(RequestBytes),
-    /// No request.
-    Bad(http1::Error),
+    /// No request, and what is said to that.
+    Bad(Refusal),
     Next(Next),
 }
 
 /// Serves the requests that are there, up to where the next one has not begun.
 pub(super) async fn serve(connection: Rc<Connection>) -> Next {
-    let connection = &connection;
     loop {
-        let (reply, asked) = match poll_fn(|cx| connection.poll_request(cx)).await {
+        let persistence = match poll_fn(|cx| connection.poll_request(cx)).await {
             Begun::Next(next) => {
                 connection.rest();
                 return next;
             }
-            Begun::Bad(error) => {
-                let reply = dispatch::serve_bad(connection, &refusal(error));
-                (reply, Asked::BAD)
+            Begun::Bad(refusal) => {
+                let Reply { head, mut body } = dispatch::serve_bad(&connection, &refusal);
+                answer(&connection, &head, &mut body, &Asked::BAD).await
             }
-            Begun::Request(request) => match serve_request(connection, request).await {
-                Some(served) => served,
-                // Nobody waits for an answer any more.
-                None => return Next::Close,
-            },
+            Begun::Request(request) => serve_request(&connection, request).await,
         };
-        match respond(connection, reply, &asked).await {
-            Ok(Persistence::KeepAlive) => {}
-            Ok(Persistence::Close) => {
-                // A client that asked for the end, and was read to it, sends nothing more.
-                if asked.persistence == Persistence::KeepAlive || connection.has_unread() {
-                    linger(connection).await;
-                }
-                return Next::Close;
-            }
-            Err(Cut) => return Next::Close,
+        if persistence == Persistence::Close {
+            return Next::Close;
+        }
+        // What comes next is waited for without a worker; nothing was read of it.
+        if !connection.has_unread() {
+            connection.rest();
+            return Next::Idle;
         }
     }
 }
@@ -90,11 +83,8 @@ impl Asked {
     };
 }
 
-/// The answer to a request; `None` when the client left before there was one.
-async fn serve_request(
-    connection: &Rc<Connection>,
-    request: RequestBytes,
-) -> Option<(Reply, Asked)> {
+/// Answers a request; whether another may follow it.
+async fn serve_request(connection: &Rc<Connection>, request: RequestBytes) -> Persistence {
     let RequestBytes { bytes, line, table } = request;
     let fields = Fields::Lines(&bytes, &table);
     let asked = Asked {
@@ -105,7 +95,7 @@ async fn serve_request(
     };
     let decoder = Decoder::new(line.length);
     connection.decoder.set(decoder);
-    let received = Received::http1(bytes, line, table);
+    let mut received = Received::http1(bytes, line, table);
     connection.awaits.set(Awaits {
         interims: asked.is_http_11,
         go_on: !decoder.is_at_end() && received.expects_continue(),
@@ -113,21 +103,50 @@ async fn serve_request(
     });
     let body = ClientBody::Http1 {
         connection: Rc::downgrade(connection),
-        request: connection.next_request(),
+        serial: connection.next_serial(),
     };
-    let mut served = pin!(dispatch::serve(connection, received, body));
-    let reply = poll_fn(|cx| match served.as_mut().poll(cx) {
-        Poll::Ready(reply) => Poll::Ready(Some(reply)),
-        Poll::Pending => connection.poll_gone(cx).map(|()| None),
+    let mut served = pin!(dispatch::serve(connection, &mut received, body));
+    let mut reply = None;
+    let ended = poll_fn(|cx| match served.as_mut().poll(cx) {
+        Poll::Ready(served) => {
+            reply = Some(served);
+            Poll::Ready(())
+        }
+        Poll::Pending => connection.poll_gone(cx),
     });
-    Some((reply.await?, asked))
+    ended.await;
+    match &mut reply {
+        Some(Reply { head, body }) => answer(connection, head, body, &asked).await,
+        // Nobody waits for an answer any more.
+        None => Persistence::Close,
+    }
+}
+
+/// Writes the answer, and ends the connection where no other request may follow.
+async fn answer(
+    connection: &Connection,
+    head: &ReplyHead,
+    body: &mut Option<ResponseBody>,
+    asked: &Asked,
+) -> Persistence {
+    match respond(connection, head, body, asked).await {
+        Ok(Persistence::KeepAlive) => Persistence::KeepAlive,
+        Ok(Persistence::Close) => {
+            // A client that asked for the end, and was read to it, sends nothing more.
+            if asked.persistence == Persistence::KeepAlive || connection.has_unread() {
+                linger(connection).await;
+            }
+            Persistence::Close
+        }
+        Err(Cut) => Persistence::Close,
+    }
 }
 
 /// What is said to a client that sent no request.
 fn refusal(error: http1::Error) -> Refusal {
     use http1::Error as E;
     let reason = match error {
-        E::HeadTooLarge => Reason::HeadersTooLarge,
+        E::HeadTooLarge | E::TooManyFields => Reason::HeadersTooLarge,
         E::TargetTooLong => Reason::TargetTooLong,
         E::Coding => Reason::UnsupportedCoding,
         E::StartLine
@@ -144,13 +163,28 @@ fn refusal(error: http1::Error) -> Refusal {
     Refusal::because(reason, error.to_string())
 }
 
+/// The limit that bytes which are no request did not keep.
+fn limit(error: http1::Error) -> Option<Limit> {
+    match error {
+        http1::Error::HeadTooLarge => Some(Limit::HeadBytes),
+        http1::Error::TooManyFields => Some(Limit::HeadFields),
+        http1::Error::TargetTooLong => Some(Limit::TargetBytes),
+        _ => None,
+    }
+}
+
 /// Writes the answer; whether another request may follow it.
-async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result<Persistence, Cut> {
-    let Reply { head, mut body } = reply;
-    let persistence = persistence(connection, &head, asked).await;
+async fn respond(
+    connection: &Connection,
+    head: &ReplyHead,
+    body: &mut Option<ResponseBody>,
+    asked: &Asked,
+) -> Result<Persistence, Cut> {
+    let persistence = persistence(connection, head, asked).await;
     // What is left of 1xx responses goes first.
     let interims = connection.interims.take();
     let mut outbox = interims.map_or_else(Outbox::default, |it| *it);
+    let length = body.as_ref().map_or(Length::Empty, ResponseBody::length);
     let (framing, persistence) = {
         let date = connection.thread.date();
         let client = Client {
@@ -161,21 +195,17 @@ async fn respond(connection: &Connection, reply: Reply, asked: &Asked) -> Result
             pseudonym: &connection.thread.pseudonym,
             date: &date,
         };
-        response(outbox.buffer(), &head, body.length(), client)
+        response(outbox.buffer(), head, length, client)
     };
-    if is_bodiless(head.status(), &asked.method) {
+    if let Some(body) = body
+        && is_bodiless(head.status(), &asked.method)
+    {
         body.withhold();
     }
     // HTTP/1.0 would take the end of the connection for the end of the body.
     let needs_reset = persistence == Persistence::Close && !asked.is_http_11;
-    send(
-        connection,
-        outbox,
-        Transmit::new(body, framing),
-        needs_reset,
-    )
-    .await?;
-    connection.next_request();
+    send(connection, outbox, body, framing, needs_reset).await?;
+    connection.next_serial();
     let skipped = poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
     Ok(if skipped {
         persistence
@@ -192,7 +222,8 @@ async fn persistence(connection: &Connection, head: &ReplyHead, asked: &Asked) -
         // Whether a client that was not told to go on still sends its body cannot be known.
         ReplyHead::Node(_) => !connection.expects_continue(),
     };
-    if skipped && connection.thread.phase() < Phase::Draining {
+    let goes_on = skipped && connection.thread.phase() < Phase::Draining;
+    if goes_on && !connection.is_spent() {
         asked.persistence
     } else {
         Persistence::Close
@@ -203,18 +234,22 @@ async fn persistence(connection: &Connection, head: &ReplyHead, asked: &Asked) -
 async fn send(
     connection: &Connection,
     mut outbox: Outbox,
-    mut transmit: Transmit<ResponseBody>,
+    body: &mut Option<ResponseBody>,
+    framing: Framing,
     needs_reset: bool,
 ) -> Result<(), Cut> {
+    let mut transmit = Transmit::new(framing);
     let sent = poll_fn(|cx| {
-        let sent = transmit.poll(cx, &mut outbox, &connection.stream);
+        let sent = transmit.poll(cx, body, &mut outbox, &connection.stream);
         if sent.is_ready() {
             return sent;
         }
-        if let Some(body) = &mut transmit.body {
+        if let Some(body) = body {
             body.outcome().waits();
-            // A client may want to send before it reads.
-            body.poll_upload(cx);
+            if !outbox.is_empty() {
+                // A client may want to send before it reads.
+                body.poll_upload(cx);
+            }
         }
         let left = || Err(Broke::Io(io::ErrorKind::ConnectionAborted.into()));
         connection.poll_gone(cx).map(|()| left())
@@ -222,14 +257,14 @@ async fn send(
     match sent.await {
         Ok(()) => return Ok(()),
         Err(Broke::Body(error)) => {
-            debug!(%error, client = ?connection.client(), "a response broke");
+            debug!(%error, peer = ?connection.peer(), "a response broke");
             if needs_reset {
                 connection.stream.reset_on_close();
             }
         }
         Err(Broke::Io(error)) => {
-            debug!(%error, client = ?connection.client(), "a client left before its answer's end");
-            if let Some(body) = &transmit.body {
+            debug!(%error, peer = ?connection.peer(), "a client left before its answer's end");
+            if let Some(body) = body {
                 body.outcome().abandoned();
             }
         }
@@ -238,7 +273,7 @@ async fn send(
 }
 
 /// Ends the connection so that the client gets what was written.
-async fn linger(connection: &Connection) {
+pub(super) async fn linger(connection: &Connection) {
     if connection.stream.shut_down().is_err() {
         return;
     }
@@ -276,13 +311,19 @@ impl Connection {
             }
             // A preface may come in pieces.
             if there.is_empty() || !PREFACE.starts_with(there) {
-                match wire.parse_request() {
+                let limits = self.thread.limits().head;
+                match wire.parse_request(&limits) {
                     Ok(Some(request)) => {
                         self.thread.parking.leave(&self.spot);
                         return Poll::Ready(Begun::Request(request));
                     }
                     Ok(None) => {}
-                    Err(error) => return Poll::Ready(Begun::Bad(error)),
+                    Err(error) => {
+                        if let Some(limit) = limit(error) {
+                            self.thread.reached(limit);
+                        }
+                        return Poll::Ready(Begun::Bad(refusal(error)));
+                    }
                 }
             }
             match wire.poll_more(cx) {
@@ -298,9 +339,14 @@ impl Connection {
                     }
                     let parking = &self.thread.parking;
                     if parking.is_over(&self.spot) {
-                        return Poll::Ready(Begun::Next(Next::Close));
+                        self.thread.reached(Limit::HeadWait);
+                        return Poll::Ready(if is_empty_line {
+                            Begun::Next(Next::Close)
+                        } else {
+                            Begun::Bad(Reason::RequestTimeout.into())
+                        });
                     }
-                    parking.park(&self.spot, cx.waker());
+                    parking.park(&self.spot, cx.waker(), self.thread.limits().head_wait);
                     return Poll::Pending;
                 }
             }

@@ -3,12 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
-
-/// How long a connection may be idle, and then again how long a head may take once it has begun, in
-/// sweeps of a second (nginx's `keepalive_timeout` is 75 s).
-const WAIT_MAX: u32 = 75;
 
 /// The waiting connections of a thread.
 #[derive(Debug, Default)]
@@ -30,10 +27,11 @@ struct Waiting {
 }
 
 impl Parking {
-    /// The connection waits from now on, if it does not already; `waker` is for its end.
-    pub(super) fn park(&self, spot: &Spot, waker: &Waker) {
+    /// The connection waits from now on, if it does not already, for at most `wait`, to the second;
+    /// `waker` is for its end.
+    pub(super) fn park(&self, spot: &Spot, waker: &Waker, wait: Duration) {
         let mut waiting = self.waiting.borrow_mut();
-        let until = Some(self.now.get() + WAIT_MAX);
+        let until = Some(self.after(wait));
         if let Some(place) = spot.0.get() {
             let place = &mut waiting[place as usize];
             place.until = place.until.or(until);
@@ -53,6 +51,14 @@ impl Parking {
         }
     }
 
+    /// Nobody waits for longer than `wait` from now on: a limit has become shorter.
+    pub(in crate::proxy) fn hasten(&self, wait: Duration) {
+        let latest = self.after(wait);
+        for (_, waiting) in self.waiting.borrow_mut().iter_mut() {
+            waiting.until = waiting.until.map(|until| until.min(latest));
+        }
+    }
+
     /// The connection is gone.
     pub(super) fn remove(&self, spot: &Spot) {
         if let Some(place) = spot.0.take() {
@@ -65,6 +71,21 @@ impl Parking {
         let place = spot.0.get();
         let until = place.and_then(|it| self.waiting.borrow()[it as usize].until);
         until.is_some_and(|until| until <= self.now.get())
+    }
+
+    /// Sweeps so far: the time in seconds.
+    pub(super) fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    /// The sweep at which at least `wait` will have passed.
+    fn after(&self, wait: Duration) -> u32 {
+        // The next one may be at once.
+        let sweeps = wait
+            .as_secs()
+            .saturating_add(u64::from(wait.subsec_nanos() > 0));
+        let sweeps = u32::try_from(sweeps).unwrap_or(u32::MAX - 1);
+        self.now.get().saturating_add(sweeps + 1)
     }
 
     /// A second has passed: wakes whoever has waited too long.
@@ -91,17 +112,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_shorter_wait_holds_for_who_waits_already() {
+        let parking = Parking::default();
+        let (patient, brief) = (Spot::default(), Spot::default());
+        parking.park(&patient, Waker::noop(), Duration::from_mins(1));
+        parking.park(&brief, Waker::noop(), Duration::ZERO);
+        parking.hasten(Duration::from_secs(1));
+        parking.sweep();
+        assert!(!parking.is_over(&patient) && parking.is_over(&brief));
+        parking.sweep();
+        assert!(parking.is_over(&patient));
+    }
+
+    #[test]
     fn who_waits_too_long_is_over() {
         let parking = Parking::default();
         let (patient, served) = (Spot::default(), Spot::default());
-        parking.park(&patient, Waker::noop());
-        parking.park(&served, Waker::noop());
+        let wait = Duration::from_millis(2500);
+        parking.park(&patient, Waker::noop(), wait);
+        parking.park(&served, Waker::noop(), wait);
         parking.leave(&served);
-        for _ in 0..WAIT_MAX {
+        // The first sweep may come at once: three more are 2.5 seconds at least.
+        for _ in 0..4 {
             assert!(!parking.is_over(&patient));
             parking.sweep();
             // Waiting on does not begin anew.
-            parking.park(&patient, Waker::noop());
+            parking.park(&patient, Waker::noop(), wait);
         }
         assert!(parking.is_over(&patient) && !parking.is_over(&served));
         parking.remove(&patient);

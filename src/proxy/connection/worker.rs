@@ -59,8 +59,9 @@ impl<W, D> Workers<W, D> {
 }
 
 impl<W: 'static, D: 'static> Worker<W, D> {
-    /// One that does its work by `serve`.
-    pub(super) fn new<F: Future<Output = D> + 'static>(serve: fn(W) -> F) -> Self {
+    /// One that does its work by `serve`: a type of its own rather than a pointer, so that the
+    /// future is made where it stays and not copied there.
+    pub(super) fn new<F: Future<Output = D> + 'static>(serve: impl Fn(W) -> F + 'static) -> Self {
         let (work, done) = (Cell::new(None), Cell::new(None));
         let desk = Rc::new(Desk { work, done });
         let future = Box::pin(run(Rc::clone(&desk), serve));
@@ -68,7 +69,10 @@ impl<W: 'static, D: 'static> Worker<W, D> {
     }
 }
 
-async fn run<W, D, F: Future<Output = D>>(desk: Rc<Desk<W, D>>, serve: fn(W) -> F) -> Infallible {
+async fn run<W, D, F: Future<Output = D>>(
+    desk: Rc<Desk<W, D>>,
+    serve: impl Fn(W) -> F,
+) -> Infallible {
     loop {
         let work = poll_fn(|_cx| desk.work.take().map_or(Poll::Pending, Poll::Ready)).await;
         let done = serve(work).await;

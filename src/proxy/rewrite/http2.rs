@@ -1,34 +1,57 @@
 //! Heads as HTTP/2 sends them, built of what was received.
 
+use std::mem;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri, Version, response, uri};
 
 use super::super::body::RequestBody;
 use super::super::fields::{EndToEnd, Pseudonym};
 use super::super::forward::Call;
-use super::super::reply::{NodeReply, ReplyHead};
-use super::{Told, request_lines, response_lines};
+use super::super::reply::{NodeHead, NodeReply, ReplyHead};
+use super::{Host, Told, each_request_line, each_response_line, forwarded, said_of_attempt};
 use crate::cluster::desired::Annotation;
 
 /// The request, its authority in `:authority` only (RFC 9113 8.3.1); `None` when its target is one
 /// that HTTP/2 cannot carry.
-pub(in crate::proxy) fn request(call: &Call, told: Told<'_>) -> Option<Request<RequestBody>> {
+pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Request<RequestBody>> {
     let received = &call.received;
     let mut fields = HeaderMap::new();
-    for line in request_lines(call, told) {
-        line.append_to(&mut fields).ok()?;
+    let mut are_fields = true;
+    each_request_line(call, told, |line| {
+        are_fields &= line.append_to(&mut fields).is_ok();
+    });
+    if !are_fields {
+        return None;
     }
     if EndToEnd::of(received.fields()).wants_trailers() {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let via = call.thread().pseudonym.entry(received.version());
     fields.append(header::VIA, via.clone());
+    let mut said = Vec::new();
+    forwarded(call).each(|name, value| {
+        said.clear();
+        value.append_to(&mut said);
+        // What was taken for fields makes one.
+        if let Ok(said) = HeaderValue::from_bytes(&said) {
+            fields.insert(HeaderName::from_static(name), said);
+        }
+    });
+    for (name, value) in said_of_attempt(call, told) {
+        fields.insert(name, HeaderValue::try_from(value).ok()?);
+    }
     annotate(&mut fields, told, &told.cluster.params.annotate.request);
 
     let mut target = uri::Parts::default();
-    target.scheme = Some(uri::Scheme::HTTP);
-    let authority = told.host(received.authority()).to_string();
-    target.authority = Some(uri::Authority::try_from(authority).ok()?);
+    target.scheme = Some(match told.cluster.params.tls {
+        None => uri::Scheme::HTTP,
+        Some(_) => uri::Scheme::HTTPS,
+    });
+    target.authority = Some(match told.host(received.authority_bytes()) {
+        Host::Name(name) => received.authority_as(name)?,
+        node @ Host::Node(_) => uri::Authority::try_from(node.to_string()).ok()?,
+    });
     target.path_and_query = Some(received.path_and_query()?);
     let mut request = Request::new(RequestBody::of(call.source.as_ref()));
     *request.method_mut() = received.method().clone();
@@ -42,26 +65,40 @@ pub(in crate::proxy) fn request(call: &Call, told: Told<'_>) -> Option<Request<R
 pub(in crate::proxy) fn response(head: ReplyHead, pseudonym: &Pseudonym) -> response::Parts {
     match head {
         ReplyHead::Local(head) => head,
-        ReplyHead::Node(reply) => node(&reply, pseudonym),
+        ReplyHead::Node(reply) => node(reply, pseudonym),
     }
 }
 
-fn node(reply: &NodeReply, pseudonym: &Pseudonym) -> response::Parts {
-    let told = reply.told();
+fn node(mut reply: NodeReply, pseudonym: &Pseudonym) -> response::Parts {
     let (mut head, ()) = http::Response::new(()).into_parts();
     head.status = reply.head.status();
-    for line in response_lines(reply.head.fields(), told) {
-        // What either codec took for a field is one.
-        let _taken = line.append_to(&mut head.headers).is_ok();
-    }
+    head.headers = response_fields(&mut reply);
     let via = pseudonym.entry(reply.head.version());
     head.headers.append(header::VIA, via.clone());
+    let told = reply.told();
     annotate(
         &mut head.headers,
         told,
         &told.cluster.params.annotate.response,
     );
     head
+}
+
+/// The fields of the node's response that the client sees: the very map that came, where all of them
+/// go on, as by HTTP/2 they nearly always do.
+fn response_fields(reply: &mut NodeReply) -> HeaderMap {
+    let (mut lines, mut all) = (0, HeaderMap::new());
+    each_response_line(reply, reply.told(), |_| lines += 1);
+    if let NodeHead::Http2(head, _) = &mut reply.head
+        && head.headers.len() == lines
+    {
+        return mem::take(&mut head.headers);
+    }
+    each_response_line(reply, reply.told(), |line| {
+        // What either codec took for a field is one.
+        let _taken = line.append_to(&mut all).is_ok();
+    });
+    all
 }
 
 fn annotate(fields: &mut HeaderMap, told: Told<'_>, asked: &[Annotation]) {
