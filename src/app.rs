@@ -3,7 +3,7 @@
 //! | thread | runs | stalls may be noticed by |
 //! |---|---|---|
 //! | `keyway-data-N` | listeners, clients, pools, attempts | the requests of that thread |
-//! | the main thread | file watch, writer, resolver, admin, signals | nobody's request |
+//! | the main thread | file watch, writer, resolver, prober, admin, signals | nobody's request |
 //! | `keyway-log` | standard output | nobody's request; what it does not take in time is dropped |
 
 use std::fs::File;
@@ -18,14 +18,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::cluster::{Command, Rejected, Reloads, SharedState, Writer};
+use crate::cluster::{Command, Judge, Rejected, Reloads, SharedState, Writer};
 use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
+use crate::names::LookupCounters;
 use crate::net::{BindError, SharedListener};
-use crate::proxy::{DataThread, Fleet, Pseudonym, Surroundings};
+use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
 use crate::telemetry::{LineBuffer, LineLog};
 
 mod resolve;
+
+use resolve::Names;
 
 /// How often it is looked whether the drain has nothing left to wait for.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -49,12 +52,14 @@ pub struct App {
     pub fleet: Arc<Fleet>,
     /// The access log's way out.
     pub log: LineLog,
+    /// How lookups of names ended.
+    pub lookups: Arc<LookupCounters>,
     /// How far it is on its way down.
     pub drain: DrainWatch,
     /// When it began.
     pub started: Instant,
     /// Held for their sockets' files, and let go when nothing more is accepted.
-    listeners: Arc<Vec<SharedListener>>,
+    listeners: Arc<Vec<Entrance>>,
     trigger: DrainTrigger,
     threads: Vec<JoinHandle<()>>,
 }
@@ -86,7 +91,15 @@ impl App {
         let started = Instant::now();
         let Config { process, desired } = config;
         let threads = process.threads.get();
-        let bind = |it: &crate::config::Listener| SharedListener::bind(&it.name, &it.address);
+        let bind = |it: &crate::config::Listener| {
+            SharedListener::bind(&it.name, &it.address).map(|socket| Entrance {
+                socket,
+                upgrades: it.websocket,
+                tls: desired.listener_tls.get(&it.name).cloned(),
+                proxies: it.proxies.clone(),
+                forwarded: it.forwarded.clone(),
+            })
+        };
         let listeners = process
             .listeners
             .iter()
@@ -116,9 +129,12 @@ impl App {
             .collect::<io::Result<Vec<_>>>();
         let threads = threads.map_err(StartError::Thread)?;
         tokio::spawn(writer.run());
-        tokio::spawn(resolve::run(Arc::clone(&shared)));
+        tokio::spawn(Judge::default().run(Arc::clone(&shared), started));
+        let lookups = Arc::new(LookupCounters::default());
+        let names = Names::new(Arc::clone(&shared), Arc::clone(&lookups), started);
+        tokio::spawn(names.run());
         for it in listeners.iter() {
-            info!(listener = it.name(), address = %it.address(), "listening");
+            info!(listener = it.socket.name(), address = %it.socket.address(), "listening");
         }
         Ok(Self {
             shared,
@@ -126,6 +142,7 @@ impl App {
             reloads,
             fleet,
             log,
+            lookups,
             drain,
             started,
             listeners,

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use schemars::schema_for;
 
 use crate::cluster::desired::Desired;
+use crate::forwarded::Forwarded;
+use crate::sources::Sources;
 use crate::topology::Address;
 
 mod assemble;
@@ -18,10 +20,15 @@ mod cluster;
 mod decode;
 mod document;
 mod keyway;
+mod limits;
 mod load;
+mod named;
+mod or_off;
 mod place;
 mod problem;
+mod resolver;
 mod scalar;
+mod tls;
 mod topology;
 mod watch;
 
@@ -59,6 +66,14 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: Address,
+    /// Whether clients may switch to WebSocket, or to another protocol, there.
+    pub websocket: bool,
+    /// Whether clients speak TLS; how is what a reload changes.
+    pub tls: bool,
+    /// Who must say by the PROXY protocol whose a connection is.
+    pub proxies: Sources,
+    /// What becomes of what requests say of where they come from.
+    pub forwarded: Forwarded,
 }
 
 /// The JSON Schema of keyway.yaml.

@@ -12,14 +12,19 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
 use crate::cluster::counters::{
-    Class, ClusterCounters, DENIED_REASONS, METHODS, RETRY_REASONS, RouteCounters,
+    Class, ClusterCounters, DENIED_REASONS, EjectedFor, Hedged, Held, METHODS, Queued,
+    RETRY_REASONS, RouteCounters,
 };
-use crate::cluster::{Cluster, Reloads, Replica, SharedState, State};
+use crate::cluster::{Reloads, Replica, SharedState, State};
 use crate::health::Verdict;
+use crate::names::LookupCounters;
 use crate::proxy::Fleet;
 use crate::reason::Reason;
-use crate::telemetry::{Counter, DroppedLines, Family, Gauge, Striped};
-use crate::upstream::ConnectionCounters;
+use crate::telemetry::{DroppedLines, Family, Gauge, Striped};
+
+mod connections;
+mod names;
+mod probes;
 
 /// The registry that `/metrics` shows.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub struct Sources {
     pub reloads: Arc<Reloads>,
     /// The access log's lines that were not written.
     pub dropped_lines: DroppedLines,
+    /// How lookups of names ended.
+    pub lookups: Arc<LookupCounters>,
     /// When the process began: standings are told by its clock.
     pub started: Instant,
 }
@@ -75,10 +82,18 @@ impl Collector for Sources {
         let mut families = Vec::new();
         families.extend(requests(&state));
         families.extend(clusters(&state));
+        families.extend(ejections(&state));
+        families.extend(probes::probes(&state));
+        families.extend(queues(&state));
         families.extend(nodes(&state, self.now()));
         families.extend(placements(&state, &self.reloads));
         families.extend(reloads(&self.reloads));
-        families.extend(connections(&state, &self.fleet));
+        families.extend(connections::connections(&state, &self.fleet));
+        families.push(connections::certificates(&state));
+        families.push(connections::limits(&self.fleet));
+        families.push(connections::buffered(&self.fleet));
+        families.extend(names::lookups(&self.lookups));
+        families.extend(names::addresses(&state, self.now()));
         families.push(access_log(&self.dropped_lines));
         families.push(build_info());
         let filled = families.into_iter().map(Family::into_inner);
@@ -151,7 +166,7 @@ fn routes(state: &State) -> impl Iterator<Item = (&str, &str, &Striped<RouteCoun
     named.chain([("", "", &*state.unrouted)])
 }
 
-fn clusters(state: &State) -> [Family; 4] {
+fn clusters(state: &State) -> [Family; 5] {
     let mut retries = Family::counter(
         "retries_total",
         "Attempts made after a failed one, by what failed.",
@@ -172,6 +187,11 @@ fn clusters(state: &State) -> [Family; 4] {
         "Requests served by another than the first node, by that node's rank.",
         &["cluster", "shard", "rank"],
     );
+    let mut last_resorts = Family::counter(
+        "last_resorts_total",
+        "Attempts at nodes that were not well, because no node of the shard was.",
+        &["cluster", "shard"],
+    );
     for cluster in &state.clusters {
         let name = cluster.name.as_str();
         let sum = |of: &dyn Fn(&ClusterCounters) -> u64| cluster.counters.sum(of);
@@ -184,6 +204,8 @@ fn clusters(state: &State) -> [Family; 4] {
         for shard in &cluster.shards {
             let labels = [name, shard.name.as_str()];
             duration.observations(&labels, &shard.counters, |it| &it.attempt_duration);
+            let count = shard.counters.sum(|it| it.last_resorts.value());
+            last_resorts.count(&labels, count);
             for rank in 0..crate::cluster::counters::RANK_MAX {
                 let count = shard.counters.sum(|it| it.failovers[rank].value());
                 if count > 0 {
@@ -192,11 +214,92 @@ fn clusters(state: &State) -> [Family; 4] {
             }
         }
     }
-    [retries, denied, duration, failovers]
+    [retries, denied, duration, failovers, last_resorts]
+}
+
+fn queues(state: &State) -> [Family; 5] {
+    let mut hedges = Family::counter(
+        "hedges_total",
+        "Second nodes asked beside the first (sent), those that answered (won), those that were not asked for want of budget.",
+        &["cluster", "outcome"],
+    );
+    let mut queued = Family::counter(
+        "queued_total",
+        "Requests that found no place under a cap, by what became of them.",
+        &["cluster", "outcome"],
+    );
+    let mut held = Family::counter(
+        "held_total",
+        "Requests whose shard had no node that was well, by what became of them.",
+        &["cluster", "outcome"],
+    );
+    let mut holding = Family::gauge(
+        "holding",
+        "Requests that wait for a node to be well.",
+        &["cluster"],
+    );
+    let mut waiting = Family::gauge(
+        "queue_waiting",
+        "Requests that wait for a place under a cap.",
+        &["cluster"],
+    );
+    for cluster in &state.clusters {
+        let name = cluster.name.as_str();
+        for outcome in Queued::ALL {
+            let count = cluster
+                .counters
+                .sum(|it| it.queued[outcome as usize].value());
+            queued.count(&[name, outcome.as_str()], count);
+        }
+        for outcome in Hedged::ALL {
+            let count = cluster
+                .counters
+                .sum(|it| it.hedges[outcome as usize].value());
+            hedges.count(&[name, outcome.as_str()], count);
+        }
+        for outcome in Held::ALL {
+            let count = cluster.counters.sum(|it| it.held[outcome as usize].value());
+            held.count(&[name, outcome.as_str()], count);
+        }
+        holding.sample(&[name], f64::from(cluster.load.hold.waiting()));
+        let of_shards = cluster.shards.iter().map(|it| it.queue.waiting());
+        let count = of_shards.sum::<u32>() + cluster.load.queue.waiting();
+        waiting.sample(&[name], f64::from(count));
+    }
+    [queued, waiting, hedges, held, holding]
+}
+
+fn ejections(state: &State) -> [Family; 2] {
+    let mut made = Family::counter(
+        "ejections_total",
+        "Nodes put out of rotation, by what for.",
+        &["cluster", "reason"],
+    );
+    let mut kept = Family::counter(
+        "ejections_denied_total",
+        "Nodes that would have been, and were kept because too few others were left.",
+        &["cluster", "reason"],
+    );
+    for cluster in &state.clusters {
+        for reason in EjectedFor::ALL {
+            let labels = [cluster.name.as_str(), reason.as_str()];
+            let counts = cluster.ejections.counts(reason);
+            made.count(&labels, counts.0);
+            kept.count(&labels, counts.1);
+        }
+    }
+    [made, kept]
 }
 
 /// The values of the `standing` label: exactly one is 1 for each node.
-pub(super) const STANDINGS: [&str; 4] = ["healthy", "suspect", "draining", "unresolved"];
+pub(super) const STANDINGS: [&str; 6] = [
+    "healthy",
+    "suspect",
+    "ejected",
+    "down",
+    "draining",
+    "unresolved",
+];
 
 /// What stands in the way of a node, if anything does.
 pub(super) fn standing(replica: &Replica, now: u64) -> &'static str {
@@ -206,9 +309,11 @@ pub(super) fn standing(replica: &Replica, now: u64) -> &'static str {
     if !replica.is_active() {
         return "draining";
     }
-    match replica.node.standing().verdict(now) {
+    match replica.node.verdict(now) {
         Verdict::Healthy => "healthy",
         Verdict::Suspect | Verdict::OnTrial => "suspect",
+        Verdict::Ejected => "ejected",
+        Verdict::Down => "down",
     }
 }
 
@@ -320,51 +425,6 @@ fn reloads(reloads: &Reloads) -> [Family; 4] {
             flag(reloads.restart_required.load(Relaxed)),
         ),
     ]
-}
-
-fn connections(state: &State, fleet: &Fleet) -> [Family; 2] {
-    let mut open = Family::gauge("connections", "Connections open.", &["side", "cluster"]);
-    let mut total = Family::counter(
-        "connections_total",
-        "Connections made, and those that were not.",
-        &["side", "cluster", "outcome"],
-    );
-    let upstream = |it: &Cluster| ("upstream", it.name.clone(), Arc::clone(&it.connections));
-    let sides = state.clusters.iter().map(upstream);
-    for (side, cluster, stripes) in sides {
-        connections_of(&mut open, &mut total, [side, &cluster], &stripes);
-    }
-    connections_of(
-        &mut open,
-        &mut total,
-        ["downstream", ""],
-        &fleet.connections,
-    );
-    [open, total]
-}
-
-/// A value of the `outcome` label, and what counts it.
-type Outcome = (&'static str, fn(&ConnectionCounters) -> &Counter);
-
-fn connections_of(
-    open: &mut Family,
-    total: &mut Family,
-    [side, cluster]: [&str; 2],
-    stripes: &Striped<ConnectionCounters>,
-) {
-    open.sample(&[side, cluster], level(stripes, |it| &it.open));
-    let outcomes: [Outcome; 4] = [
-        ("ok", |it| &it.ok),
-        ("refused", |it| &it.refused),
-        ("timeout", |it| &it.timeout),
-        ("limit", |it| &it.limit),
-    ];
-    for (outcome, counter) in outcomes {
-        total.count(
-            &[side, cluster, outcome],
-            stripes.sum(|it| counter(it).value()),
-        );
-    }
 }
 
 fn access_log(dropped: &DroppedLines) -> Family {

@@ -17,9 +17,9 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tower::{BoxError, ServiceBuilder, service_fn};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::guard;
 use super::metrics::Metrics;
@@ -27,7 +27,7 @@ use super::view;
 use crate::cluster::{Command, SharedState};
 use crate::config::{ReloadError, ReloadRequest};
 use crate::drain::{DrainWatch, Phase};
-use crate::net::{BindError, SharedListener, Stream};
+use crate::net::{AcceptPause, BindError, SharedListener, Stream};
 use crate::telemetry::LogLevel;
 
 /// Connections at once: probes, a scraper and an operator.
@@ -41,9 +41,6 @@ const HEAD: Duration = Duration::from_secs(10);
 
 /// The largest request body, in bytes: a log filter.
 const BODY: usize = 4 << 10;
-
-/// How long nothing is accepted after it could not.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the admin server shows and passes on to.
 #[derive(Clone, Debug)]
@@ -84,6 +81,7 @@ pub enum AdminError {
 pub async fn serve(admin: Admin, listener: SharedListener) -> Result<(), AdminError> {
     let socket = listener.register().map_err(AdminError::Register)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut pause = AcceptPause::default();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return Ok(());
@@ -96,10 +94,7 @@ pub async fn serve(admin: Admin, listener: SharedListener) -> Result<(), AdminEr
                     connection(admin, stream).await;
                 });
             }
-            Err(error) => {
-                warn!(%error, "the admin server can accept nothing");
-                sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => pause.after(&error, "admin").await,
         }
     }
 }
@@ -165,7 +160,7 @@ async fn route(admin: &Admin, peer: Option<IpAddr>, request: Request<Incoming>) 
             &view::state(&admin.shared.load(), admin.now()),
         ),
         ["v1", "explain"] => explain(admin, request.uri().query().unwrap_or_default()),
-        ["v1", "config"] => json_answer(StatusCode::OK, &admin.shared.load().desired.shown),
+        ["v1", "config"] => config(&admin.shared.load().desired.shown),
         ["v1", "reload"] => reload(admin).await,
         ["v1", "shutdown"] => {
             admin.shutdown.notify_one();
@@ -293,6 +288,11 @@ impl Admin {
 
 fn text(status: StatusCode, body: &'static str) -> Answer {
     answer(status, "text/plain", body.into())
+}
+
+fn config(shown: &str) -> Answer {
+    let value = serde_json::from_str(shown).expect("a state must show its configuration as JSON");
+    json_answer(StatusCode::OK, &value)
 }
 
 fn json_answer(status: StatusCode, value: &Value) -> Answer {

@@ -45,9 +45,11 @@ fn node(replica: &Replica, now: u64) -> Value {
     json!({
         "id": node.id(),
         "address": node.endpoint().address().to_string(),
+        "resolved": node.endpoint().resolved().addresses(),
         "zone": replica.zone,
         "standing": standing(replica, now),
         "failures": node.standing().failures(),
+        "probed": node.probed().as_str(),
         "drained": node.is_drained(),
         "in_flight": node.in_flight(),
         "connections": node.endpoint().connections(),

@@ -107,6 +107,7 @@ async fn exchange(
             let address = addresses.next().ok_or("the name has no address")?;
             Stream::connect_tcp(address).await?
         }
+        Address::Srv(_) => return Err("expected HOST:PORT or unix:/PATH".into()),
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection);

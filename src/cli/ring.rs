@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::output::{Done, Failure, line};
+use super::output::{Done, Failure, error, line};
 use super::{CheckArgs, DiffArgs, LocateArgs, Output, SchemaFile, StatsArgs};
 use crate::cluster::desired::Desired;
-use crate::cluster::{Circumstances, Cluster, Pick, Reach, Rejected, State, reconcile};
+use crate::cluster::{Circumstances, Cluster, Pick, Reach, Rejected, Shard, State, reconcile};
 use crate::config::{self, Loader, Overrides, read_topology};
+use crate::health::EjectParams;
+use crate::health::probe::ProbeWhen;
 use crate::placement::{Diff, diff as placement_diff};
 use crate::topology::{ClusterTopology, Topology};
 
@@ -20,15 +22,23 @@ pub(super) fn check(args: &CheckArgs) -> Done {
     let checked = if config::is_topology(&args.file) {
         read_topology(&args.file)
             .map_err(|error| Failure::from_error(&error))
-            .and_then(|topology| state(topology).map(drop))
+            .and_then(|topology| state(topology).map(|_| Vec::new()))
     } else {
         Loader::open(args.file.clone(), Overrides::default())
             .map_err(|error| Failure::from_error(&error))
-            .and_then(|(_, config, _)| build(config.desired).map(drop))
+            .and_then(|(_, config, _)| build(config.desired).map(|it| warnings(&it)))
     };
     match (checked, args.output) {
-        (Ok(()), Output::Text) => line(&format!("{}: ok", args.file.display())),
-        (Ok(()), Output::Json) => line(&json!({ "ok": true, "errors": [] }).to_string()),
+        (Ok(warnings), Output::Text) => {
+            let file = args.file.display();
+            for warning in warnings {
+                error(&format!("{file}: warning: {warning}"));
+            }
+            line(&format!("{file}: ok"))
+        }
+        (Ok(warnings), Output::Json) => {
+            line(&json!({ "ok": true, "errors": [], "warnings": warnings }).to_string())
+        }
         (Err(Failure::Error(errors)), Output::Json) => {
             let errors: Vec<_> = errors.lines().collect();
             line(&json!({ "ok": false, "errors": errors }).to_string())?;
@@ -36,6 +46,58 @@ pub(super) fn check(args: &CheckArgs) -> Done {
         }
         (Err(failure), _) => Err(failure),
     }
+}
+
+/// Fields that tell of one connection (RFC 9110 7.6.1): what a client says there no node reads.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// What may be meant and hardly is.
+fn warnings(state: &State) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for entry in &state.routes {
+        let read = HOP_BY_HOP.iter().filter(|it| entry.route.reads_header(it));
+        warnings.extend(read.map(|field| {
+            let name = &entry.route.name;
+            format!(
+                "route {name:?} goes by {field}, which tells of one connection and reaches no node"
+            )
+        }));
+    }
+    for cluster in &state.clusters {
+        warnings.extend(never_ejected(cluster));
+        let probe = &cluster.params.probe;
+        if probe.when != ProbeWhen::Off && probe.timeout > probe.interval {
+            let (timeout, interval) = (probe.timeout, probe.interval);
+            let name = &cluster.name;
+            warnings.push(format!(
+                "cluster {name:?} gives a probe {timeout:?} and begins one every {interval:?}: it comes less often"
+            ));
+        }
+    }
+    warnings
+}
+
+/// A shard of a cluster whose nodes must all stay, though not for being alone.
+fn never_ejected(cluster: &Cluster) -> Option<String> {
+    let keep = cluster.params.eject.keep;
+    let stay = |it: &&Shard| it.replicas.len() <= keep && keep > EjectParams::default().keep;
+    let shard = cluster.shards.iter().find(stay)?;
+    let (name, shard, nodes) = (&cluster.name, &shard.name, shard.replicas.len());
+    (!cluster.reaches_beyond_a_shard()).then(|| {
+        format!(
+            "cluster {name:?} keeps {keep} nodes of a shard and shard {shard:?} has {nodes}: none of them is ever ejected, or down by its probes"
+        )
+    })
 }
 
 pub(super) fn schema(file: SchemaFile) -> Done {

@@ -11,6 +11,7 @@ use super::output::{Done, Failure};
 use super::{LogFormatArg, RunArgs};
 use crate::admin::{self, Admin, Metrics, Sources};
 use crate::app::App;
+use crate::cluster::Prober;
 use crate::config::{Config, Loader, Overrides, ReloadRequest, Snapshot, Watcher};
 use crate::net::SharedListener;
 use crate::telemetry::{self, LogFormat, LogLevel};
@@ -86,8 +87,8 @@ fn load(args: &RunArgs) -> Result<(Config, Option<(Loader, Snapshot)>), Failure>
     Ok((flags.map_err(|it| Failure::from_error(&it))?, None))
 }
 
-/// Starts everything that a configuration asks for, beside the data threads the watcher of `files`
-/// and the admin server.
+/// Starts everything that a configuration asks for, beside the data threads the watcher of `files`,
+/// the prober and the admin server.
 pub(super) fn start(
     config: Config,
     files: Option<(Loader, Snapshot)>,
@@ -104,11 +105,13 @@ pub(super) fn start(
         spawn_local(watcher.run());
         reload
     });
+    spawn_local(Prober::new(Arc::clone(&app.shared), app.started).run());
     let sources = Sources {
         shared: Arc::clone(&app.shared),
         fleet: Arc::clone(&app.fleet),
         reloads: Arc::clone(&app.reloads),
         dropped_lines: app.log.dropped(),
+        lookups: Arc::clone(&app.lookups),
         started: app.started,
     };
     let admin = Admin {

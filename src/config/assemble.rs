@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use super::document::Document;
 use super::keyway::{KeywayFile, Threads};
+use super::named::Named;
 use super::problem::{Problem, Problems};
 use super::{Config, Listener, Process, topology};
 use crate::topology::{Address, AddressError, Topology};
@@ -38,7 +37,8 @@ pub(super) struct Assembled {
     pub(super) config: Config,
     /// Where each route's cluster is named, with what to say when there is none.
     clusters: Vec<(String, Problem)>,
-    shown: Value,
+    /// The file as JSON text.
+    shown: String,
 }
 
 /// The most data threads that `auto` makes: a sidecar that takes more cores has become the
@@ -50,6 +50,7 @@ pub(super) fn keyway(
     path: &Path,
     text: &str,
     surroundings: &Surroundings,
+    named: &mut Named,
 ) -> Result<Assembled, Problems> {
     let file = path.display().to_string();
     let mut document = Document::parse(&file, text).map_err(|it| Problems(vec![it]))?;
@@ -57,7 +58,7 @@ pub(super) fn keyway(
     let mut problems = Vec::new();
     document.expand(&surroundings.env, &mut problems);
     let decoded = document.decode::<KeywayFile>(&mut problems);
-    let assembled = decoded.map(|it| assemble(path, &file, it, surroundings, &mut problems));
+    let assembled = decoded.map(|it| assemble(path, &file, it, surroundings, named, &mut problems));
     match assembled {
         Some(assembled) if problems.is_empty() => Ok(Assembled { shown, ..assembled }),
         _ => {
@@ -72,6 +73,7 @@ fn assemble(
     file: &str,
     read: KeywayFile,
     surroundings: &Surroundings,
+    named: &mut Named,
     problems: &mut Vec<Problem>,
 ) -> Assembled {
     let Surroundings {
@@ -80,6 +82,10 @@ fn assemble(
     let listeners = read.listeners.iter().map(|it| Listener {
         name: it.name.0.clone(),
         address: it.address.0.clone(),
+        websocket: it.websocket.unwrap_or(true),
+        tls: it.tls.is_some(),
+        proxies: it.proxy_protocol.from.iter().map(|it| it.0).collect(),
+        forwarded: it.forwarded.to_forwarded(),
     });
     let auto = NonZeroUsize::new((*cores).min(AUTO_THREADS_MAX)).unwrap_or(NonZeroUsize::MIN);
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
@@ -100,11 +106,11 @@ fn assemble(
         .iter()
         .map(|it| it.cluster_or_problem(file))
         .collect();
-    let desired = read.into_desired(file, overrides.zone.clone(), problems);
+    let desired = read.into_desired(file, overrides.zone.clone(), named, problems);
     Assembled {
         config: Config { process, desired },
         clusters,
-        shown: Value::Null,
+        shown: String::new(),
     }
 }
 
@@ -113,11 +119,7 @@ impl Assembled {
     ///
     /// # Errors
     /// When a route's cluster is not in the topology.
-    pub(super) fn with_topology(
-        self,
-        topology: Topology,
-        shown: &Value,
-    ) -> Result<Config, Problems> {
+    pub(super) fn with_topology(self, topology: Topology, shown: &str) -> Result<Config, Problems> {
         let unknown = self
             .clusters
             .into_iter()
@@ -128,7 +130,7 @@ impl Assembled {
         }
         let mut config = self.config;
         config.desired.topology = topology;
-        config.desired.shown = json!({ "keyway": self.shown, "topology": shown });
+        config.desired.shown = format!(r#"{{"keyway":{},"topology":{shown}}}"#, self.shown);
         Ok(config)
     }
 }
@@ -148,7 +150,7 @@ impl Config {
         overrides: &Overrides,
         cores: usize,
     ) -> Result<Self, Problems> {
-        let quoted = |text: &str| Value::from(text).to_string();
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut text = String::from("listeners:\n");
         for (at, address) in listen.iter().enumerate() {
             let name = if at == 0 {
@@ -180,7 +182,7 @@ impl Config {
         };
         let (topology, shown) = topology::parse("--node", &shards)?;
         let flags = PathBuf::from("--listen and --key");
-        keyway(&flags, &text, &surroundings)?.with_topology(topology, &shown)
+        keyway(&flags, &text, &surroundings, &mut Named::default())?.with_topology(topology, &shown)
     }
 }
 

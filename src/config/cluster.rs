@@ -1,20 +1,28 @@
 //! Pure: the `clusters` section of keyway.yaml.
 
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
 
+use super::named::Named;
+use super::or_off::OrOff;
 use super::place::At;
 use super::problem::Problem;
-use super::scalar::{Name, Percent, Size, Span, Timeout};
-use crate::backoff::Backoff;
-use crate::cluster::ATTEMPTS_MAX;
-use crate::cluster::desired::{Annotate, Annotation, Authority, ClusterParams};
-use crate::retry::{BudgetParams, GrpcCode, Policy, RepeatableMethods, RetryOn};
+use super::scalar::{FieldName, Name, Percent, Span, Timeout};
+use super::tls::{ClientTlsFile, Reading};
+use crate::cluster::desired::{Annotate, Annotation, Authority, ClusterParams, PathForm};
+use crate::proxy_protocol::Version;
 use crate::routing::{Prefer, WhenShardDown};
 use crate::upstream::{PoolParams, Protocol};
+
+mod health;
+mod load;
+mod probe;
+mod retry;
+
+use health::EjectFile;
+use load::{BalanceFile, CapsFile, HedgeFile, HoldFile};
+use probe::ProbeFile;
+use retry::RetryFile;
 
 /// How to talk to a cluster.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -29,12 +37,29 @@ pub(super) struct ClusterFile {
     connect_timeout: Option<Timeout>,
     /// From the request sent to the response's head, one attempt. Default: 2s.
     attempt_timeout: Option<Timeout>,
+    /// Whether requests wait for a node, when their shard has none that is well.
+    hold: Option<HoldFile>,
+    /// When a second node is asked beside the first, for safe requests without a body.
+    hedge: Option<HedgeFile>,
+    /// The field by which clients say how long they wait, in milliseconds or as a duration, or off;
+    /// gRPC's is read anyway. What is left is told to nodes. Default: off.
+    deadline_header: Option<OrOff<FieldName>>,
     /// What is tried again.
     retry: Option<RetryFile>,
+    /// When a node is put out of rotation for what requests meet at it.
+    eject: Option<EjectFile>,
+    /// How nodes are probed, where requests do not tell how they are.
+    probe: Option<ProbeFile>,
+    /// How long a node that is new, or back, takes to get all of its keys. Default: 0s.
+    slow_start: Option<Span>,
+    /// How far above the mean a node's load may be before its keys go on to the next.
+    balance: Option<BalanceFile>,
+    /// How much may be under way.
+    caps: Option<CapsFile>,
     /// The bounds of a node's connections, over all threads.
     pool: Option<PoolFile>,
-    /// The order of a shard's nodes: key (each key has its own first node) or order (as written).
-    /// Default: key.
+    /// The order of a shard's nodes: key (each key has its own first node), order (as written), zone
+    /// (those of keyway's zone first), or `least_loaded` (the better of two at random). Default: key.
     prefer: Option<Prefer>,
     /// What happens when no node of the owning shard serves: fail, or `next_shard` for caches.
     /// Default: fail.
@@ -43,55 +68,26 @@ pub(super) struct ClusterFile {
     max_moved: Option<Percent>,
     /// What is told to nodes and clients, as x-keyway-* headers. Default: nothing.
     annotate: Option<AnnotateFile>,
+    /// TLS towards nodes. Default: none.
+    tls: Option<At<ClientTlsFile>>,
+    /// What of a request's path nodes see, and is routed by: `as_is`, or normalize (dot and empty
+    /// segments, needless percent-encoding). Default: `as_is`.
+    path: Option<PathForm>,
+    /// By which version of the PROXY protocol nodes are told whose a connection is: v1, v2 or off.
+    /// Default: off.
+    proxy_protocol: Option<Introduction>,
 }
 
-/// What is tried again.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Retry")]
-struct RetryFile {
-    /// All attempts, the first included, 1 to 16. Default: 3.
-    attempts: Option<At<u32>>,
-    /// What is tried again: connect, reset, timeout, status codes. Default: [connect, reset,
-    /// timeout, 502, 503, 504].
-    on: Option<Vec<Condition>>,
-    /// The methods that may be repeated after bytes were sent: idempotent, safe or none. Default:
-    /// idempotent.
-    methods: Option<RepeatableMethods>,
-    /// The methods that may be repeated after a timeout: safe, idempotent or none. Default: safe.
-    on_timeout: Option<At<RepeatableMethods>>,
-    /// gRPC status codes that are tried again, such as unavailable. Default: [].
-    grpc: Option<Vec<GrpcName>>,
-    /// Larger bodies stream and are not repeatable. Default: 64KiB.
-    replay_max: Option<Size>,
-    /// The wait before a node is tried again, with full jitter.
-    backoff: Option<BackoffFile>,
-    /// How many retries there may be in all.
-    budget: Option<BudgetFile>,
-}
-
-/// A growing wait.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Backoff")]
-struct BackoffFile {
-    /// The bound of the first wait. Default: 10ms.
-    base: Option<Span>,
-    /// The bound of every wait. Default: 250ms.
-    max: Option<Span>,
-}
-
-/// A bucket that holds `window` of deposits and starts full.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Budget")]
-struct BudgetFile {
-    /// Retries allowed per request. Default: 20%.
-    ratio: Option<Percent>,
-    /// Retries allowed per second whatever the load. Default: 10.
-    min_per_second: Option<u32>,
-    /// How much of the past is kept. Default: 10s.
-    window: Option<Timeout>,
+/// By which version of the PROXY protocol a connection is introduced.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Introduction {
+    /// By none.
+    Off,
+    /// By version 1, a line of text.
+    V1,
+    /// By version 2, binary.
+    V2,
 }
 
 /// The bounds of a node's connections, over all threads.
@@ -120,23 +116,22 @@ struct AnnotateFile {
     response: Vec<Annotation>,
 }
 
-/// A failure that is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    Connect,
-    Reset,
-    Timeout,
-    Status(u16),
-}
-
-/// A gRPC status code by its name.
-#[derive(Clone, Copy, Debug)]
-struct GrpcName(GrpcCode);
-
 impl ClusterFile {
     /// The settings, the contract's defaults where the file is silent.
-    pub(super) fn into_params(self, file: &str, problems: &mut Vec<Problem>) -> ClusterParams {
+    pub(super) fn into_params(
+        self,
+        file: &str,
+        named: &mut Named,
+        problems: &mut Vec<Problem>,
+    ) -> ClusterParams {
         let default = ClusterParams::default();
+        let mut reading = Reading {
+            file,
+            named,
+            problems,
+        };
+        let tls = self.tls.as_ref();
+        let tls = tls.and_then(|it| ClientTlsFile::into_tls(it, &mut reading));
         ClusterParams {
             protocol: self.protocol.unwrap_or(default.protocol),
             authority: self
@@ -152,7 +147,15 @@ impl ClusterFile {
             attempt_timeout: self
                 .attempt_timeout
                 .map_or(default.attempt_timeout, |it| it.0),
+            hold: self.hold.unwrap_or_default().into_params(),
+            hedge: self.hedge.unwrap_or_default().into_params(),
+            deadline_header: self.deadline_header.and_then(|it| it.0).map(|it| it.0),
             retry: self.retry.unwrap_or_default().into_policy(file, problems),
+            eject: self.eject.unwrap_or_default().into_params(file, problems),
+            probe: self.probe.unwrap_or_default().into_params(file, problems),
+            slow_start: self.slow_start.map_or(default.slow_start, |it| it.0),
+            balance: self.balance.unwrap_or_default().into_params(file, problems),
+            caps: self.caps.unwrap_or_default().into_params(),
             pool: self.pool.unwrap_or_default().into_params(file, problems),
             prefer: self.prefer.unwrap_or(default.prefer),
             when_shard_down: self.when_shard_down.unwrap_or(default.when_shard_down),
@@ -161,52 +164,19 @@ impl ClusterFile {
                 request: it.request,
                 response: it.response,
             }),
+            tls,
+            path: self.path.unwrap_or_default(),
+            proxy_protocol: self.proxy_protocol.and_then(Introduction::version),
         }
     }
 }
 
-impl RetryFile {
-    fn into_policy(self, file: &str, problems: &mut Vec<Problem>) -> Policy {
-        let default = Policy::default();
-        let methods = self.methods.unwrap_or(default.methods);
-        if let Some(attempts) = &self.attempts
-            && !(1..=ATTEMPTS_MAX).contains(&(attempts.value as usize))
-        {
-            let expected = format!("1 to {ATTEMPTS_MAX} attempts");
-            problems.push(attempts.problem(file, expected, attempts.value.to_string()));
-        }
-        if let Some(on_timeout) = &self.on_timeout
-            && on_timeout.value > methods
-        {
-            let expected = "no more methods than retry.methods allows";
-            problems.push(on_timeout.problem(file, expected, name_of(on_timeout.value)));
-        }
-        let (backoff, budget) = (
-            self.backoff.unwrap_or_default(),
-            self.budget.unwrap_or_default(),
-        );
-        Policy {
-            attempts: self.attempts.map_or(default.attempts, |it| it.value),
-            on: self.on.map_or(default.on, |it| conditions(&it)),
-            methods,
-            on_timeout: self
-                .on_timeout
-                .map_or_else(|| default.on_timeout.min(methods), |it| it.value),
-            grpc: self
-                .grpc
-                .map_or(default.grpc, |it| it.iter().map(|it| it.0).collect()),
-            replay_max: self.replay_max.map_or(default.replay_max, |it| it.0),
-            backoff: Backoff {
-                base: backoff.base.map_or(default.backoff.base, |it| it.0),
-                max: backoff.max.map_or(default.backoff.max, |it| it.0),
-            },
-            budget: BudgetParams {
-                ratio: budget.ratio.map_or(default.budget.ratio, |it| it.0),
-                min_per_second: budget
-                    .min_per_second
-                    .unwrap_or(default.budget.min_per_second),
-                window: budget.window.map_or(default.budget.window, |it| it.0),
-            },
+impl Introduction {
+    fn version(self) -> Option<Version> {
+        match self {
+            Self::Off => None,
+            Self::V1 => Some(Version::V1),
+            Self::V2 => Some(Version::V2),
         }
     }
 }
@@ -226,98 +196,5 @@ impl PoolFile {
             max_idle: self.max_idle.unwrap_or(default.max_idle),
             idle_timeout: self.idle_timeout.map_or(default.idle_timeout, |it| it.0),
         }
-    }
-}
-
-fn name_of(methods: RepeatableMethods) -> &'static str {
-    match methods {
-        RepeatableMethods::None => "none",
-        RepeatableMethods::Safe => "safe",
-        RepeatableMethods::Idempotent => "idempotent",
-    }
-}
-
-fn conditions(listed: &[Condition]) -> RetryOn {
-    let statuses = listed.iter().filter_map(|it| match it {
-        Condition::Status(code) => Some(*code),
-        Condition::Connect | Condition::Reset | Condition::Timeout => None,
-    });
-    let mut statuses: Vec<_> = statuses.collect();
-    statuses.sort_unstable();
-    RetryOn {
-        connect: listed.contains(&Condition::Connect),
-        reset: listed.contains(&Condition::Reset),
-        timeout: listed.contains(&Condition::Timeout),
-        statuses,
-    }
-}
-
-impl<'de> Deserialize<'de> for Condition {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Condition;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("connect, reset, timeout or a status code 429 or 500 to 599")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Condition, E> {
-                match text {
-                    "connect" => Ok(Condition::Connect),
-                    "reset" => Ok(Condition::Reset),
-                    "timeout" => Ok(Condition::Timeout),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-
-            fn visit_u64<E: Error>(self, code: u64) -> Result<Condition, E> {
-                match u16::try_from(code) {
-                    Ok(code @ (429 | 500..=599)) => Ok(Condition::Status(code)),
-                    _ => Err(E::invalid_value(
-                        serde::de::Unexpected::Unsigned(code),
-                        &self,
-                    )),
-                }
-            }
-        }
-        value.deserialize_any(Any)
-    }
-}
-
-impl JsonSchema for Condition {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RetryCondition".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "enum": ["connect", "reset", "timeout", 429] },
-            { "type": "integer", "minimum": 500, "maximum": 599 },
-        ] })
-    }
-}
-
-impl<'de> Deserialize<'de> for GrpcName {
-    fn deserialize<D: Deserializer<'de>>(name: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(name)?;
-        let code = GrpcCode::NAMES.iter().position(|it| *it == name);
-        let code = code
-            .and_then(|it| u8::try_from(it).ok())
-            .and_then(GrpcCode::new);
-        code.map(Self).ok_or_else(|| {
-            let names = GrpcCode::NAMES.join(", ");
-            D::Error::custom(format!("expected one of {names}, found {name:?}"))
-        })
-    }
-}
-
-impl JsonSchema for GrpcName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "GrpcCode".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": GrpcCode::NAMES })
     }
 }

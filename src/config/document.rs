@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_saphyr::Spanned;
 
 use super::problem::Problem;
@@ -76,25 +77,23 @@ impl Document {
         expand(&mut self.root, &self.file, "", env, problems);
     }
 
-    /// The same values as JSON.
-    pub(super) fn to_json(&self) -> serde_json::Value {
-        json(&self.root)
+    /// The same values as JSON text.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(&self.root).expect("YAML with text for keys must be JSON")
     }
 }
 
-fn json(node: &Node) -> serde_json::Value {
-    match &node.kind {
-        Kind::Null => serde_json::Value::Null,
-        Kind::Bool(value) => (*value).into(),
-        Kind::Integer(value) => serde_json::Number::from_i128(*value)
-            .map_or_else(|| value.to_string().into(), serde_json::Value::Number),
-        Kind::Float(value) => (*value).into(),
-        Kind::Text(text) | Kind::Expanded(text) => text.as_str().into(),
-        Kind::List(items) => items.iter().map(json).collect(),
-        Kind::Map(entries) => entries
-            .iter()
-            .map(|(key, value)| (key.clone(), json(value)))
-            .collect(),
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        match &self.kind {
+            Kind::Null => json.serialize_unit(),
+            Kind::Bool(value) => json.serialize_bool(*value),
+            Kind::Integer(value) => json.serialize_i128(*value),
+            Kind::Float(value) => json.serialize_f64(*value),
+            Kind::Text(text) | Kind::Expanded(text) => json.serialize_str(text),
+            Kind::List(items) => json.collect_seq(items),
+            Kind::Map(entries) => json.collect_map(entries.iter().map(|(key, value)| (key, value))),
+        }
     }
 }
 

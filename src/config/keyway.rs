@@ -11,10 +11,15 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::cluster::ClusterFile;
+use super::limits::LimitsFile;
+use super::named::Named;
 use super::place::At;
 use super::problem::Problem;
-use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Span, Timeout};
+use super::resolver::ResolverFile;
+use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout};
+use super::tls::{Reading, ServerTlsFile};
 use crate::cluster::desired::{AccessLog, ClusterParams, Desired};
+use crate::forwarded::{Forwarded, Mode};
 use crate::key::KeySpec;
 use crate::routing::{MissingKey, Route, RouteMatch};
 use crate::topology::Address;
@@ -46,16 +51,13 @@ pub(super) struct KeywayFile {
     /// How to talk to each cluster of the topology.
     #[serde(default)]
     pub(super) clusters: BTreeMap<String, ClusterFile>,
-    /// Nothing yet.
-    #[expect(dead_code, reason = "an empty section is allowed and says nothing")]
-    limits: Option<NoKeys>,
+    /// What clients may ask of this process.
+    #[serde(default)]
+    limits: LimitsFile,
+    /// Who is asked what the names of nodes stand for.
+    #[serde(default)]
+    resolver: ResolverFile,
 }
-
-/// A section that has no keys yet.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Limits")]
-struct NoKeys {}
 
 /// One listening socket.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -66,6 +68,44 @@ pub(super) struct ListenerFile {
     pub(super) name: At<Name>,
     /// `HOST:PORT` or `unix:/PATH`.
     pub(super) address: ListenAddress,
+    /// Whether clients may switch to WebSocket, or to another protocol that a node takes. Default:
+    /// true.
+    pub(super) websocket: Option<bool>,
+    /// TLS towards clients. Default: none. Whether there is any is taken up at start.
+    pub(super) tls: Option<ServerTlsFile>,
+    /// The PROXY protocol, by which others say whose a connection is. Default: none.
+    #[serde(default)]
+    pub(super) proxy_protocol: ProxyProtocolFile,
+    /// What becomes of X-Forwarded-* and Forwarded, and whose are believed.
+    #[serde(default)]
+    pub(super) forwarded: ForwardedFile,
+}
+
+/// What becomes of what requests say of where they come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Forwarded")]
+pub(super) struct ForwardedFile {
+    /// append (it stays, the peer's address is added, what is absent is set), replace or pass. Default:
+    /// append.
+    pub(super) mode: Option<Mode>,
+    /// Networks, addresses, or unix: whose word goes on and is believed. Default: nobody is told apart,
+    /// and nobody believed here.
+    #[serde(default)]
+    pub(super) trust: Vec<Peers>,
+    /// How many trusted proxies stand in front: `client_ip` is the element of X-Forwarded-For so many
+    /// from the right. Default: 0, the peer.
+    pub(super) hops: Option<At<u8>>,
+}
+
+/// Who says by the PROXY protocol (version 1 or 2) whose a connection is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ProxyProtocol")]
+pub(super) struct ProxyProtocolFile {
+    /// Networks, addresses, or unix: connections from there begin with a header, others do not.
+    #[serde(default)]
+    pub(super) from: Vec<Peers>,
 }
 
 /// The admin server.
@@ -148,6 +188,7 @@ impl KeywayFile {
         self,
         file: &str,
         zone: Option<String>,
+        named: &mut Named,
         problems: &mut Vec<Problem>,
     ) -> Desired {
         let default = Desired::default();
@@ -165,15 +206,29 @@ impl KeywayFile {
         }
         let mut clusters = BTreeMap::<String, ClusterParams>::new();
         for (name, cluster) in self.clusters {
-            clusters.insert(name, cluster.into_params(file, problems));
+            clusters.insert(name, cluster.into_params(file, named, problems));
+        }
+        let mut listener_tls = BTreeMap::new();
+        for listener in self.listeners.value {
+            let mut reading = Reading {
+                file,
+                named,
+                problems,
+            };
+            if let Some(tls) = listener.tls.and_then(|it| it.into_tls(&mut reading)) {
+                listener_tls.insert(listener.name.value.0, tls);
+            }
         }
         Desired {
             routes,
             clusters,
+            listener_tls,
             zone: zone.or(self.zone).unwrap_or_default(),
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
             access_log: self.access_log.unwrap_or_default(),
+            limits: self.limits.into_limits(file, problems),
+            nameservers: self.resolver.nameservers(),
             ..default
         }
     }
@@ -199,6 +254,23 @@ fn check_listeners(listeners: &At<Vec<ListenerFile>>, file: &str, problems: &mut
         if listeners[..at].iter().any(|it| it.name.0 == name.0) {
             let found = format!("{:?} again", name.0);
             problems.push(name.problem(file, "a name of its own", found));
+        }
+        if let Some(hops) = &listener.forwarded.hops
+            && hops.value > 0
+            && listener.forwarded.trust.is_empty()
+        {
+            let found = format!("{} and nobody in trust", hops.value);
+            problems.push(hops.problem(file, "0 hops, or whom to trust", found));
+        }
+    }
+}
+
+impl ForwardedFile {
+    pub(super) fn to_forwarded(&self) -> Forwarded {
+        Forwarded {
+            mode: self.mode.unwrap_or_default(),
+            trust: self.trust.iter().map(|it| it.0).collect(),
+            hops: self.hops.as_ref().map_or(0, |it| it.value.into()),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Reads the two files and makes a configuration of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Assembled, Surroundings};
 use super::document::FILE_MAX;
+use super::named::{Built, Named, NamedFiles};
 use super::problem::Problems;
-use super::{Config, Overrides, topology};
+use super::{Config, Overrides, named, topology};
 use crate::topology::Topology;
 
 /// Reads the files of one sidecar, again and again.
@@ -18,13 +19,18 @@ pub struct Loader {
     /// As the first load found it: a restart key.
     topology: PathBuf,
     surroundings: Surroundings,
+    /// The files that keyway.yaml named when it was last loaded.
+    named: BTreeSet<PathBuf>,
+    /// What the running configuration was made of.
+    built: Built,
 }
 
-/// What both files were at one moment, or why they could not be read.
+/// What both files, and those that they name, were at one moment, or why they could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     keyway: Result<String, String>,
     topology: Result<String, String>,
+    named: NamedFiles,
 }
 
 /// Why files make no configuration.
@@ -60,17 +66,23 @@ impl Loader {
             keyway,
             topology,
             surroundings,
+            named: BTreeSet::new(),
+            built: Built::default(),
         };
         let text = read(&loader.keyway).map_err(|it| LoadError::Problems(vec![it]))?;
-        loader.topology = loader.assemble(&text)?.config.process.topology;
-        let snapshot = loader.read();
-        let config = loader.load(&snapshot)?;
+        let assembled = loader.assemble(&text, &mut loader.named(NamedFiles::new()))?;
+        loader.topology = assembled.config.process.topology;
+        let mut snapshot = loader.read();
+        let config = loader.load(&mut snapshot)?;
         Ok((loader, config, snapshot))
     }
 
     /// The files that are followed.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        [self.keyway.as_path(), self.topology.as_path()].into_iter()
+        let files = [self.keyway.as_path(), self.topology.as_path()];
+        files
+            .into_iter()
+            .chain(self.named.iter().map(PathBuf::as_path))
     }
 
     /// What the files are now.
@@ -78,17 +90,42 @@ impl Loader {
         Snapshot {
             keyway: read(&self.keyway),
             topology: read(&self.topology),
+            named: self
+                .named
+                .iter()
+                .map(|path| (path.clone(), read_bytes(path, named::FILE_MAX)))
+                .collect(),
         }
     }
 
-    /// The configuration that `snapshot` is.
+    /// The configuration that `snapshot` is; files that keyway.yaml names now and did not before
+    /// are added to it.
     ///
     /// # Errors
-    /// Everything that is wrong with either file.
-    pub fn load(&self, snapshot: &Snapshot) -> Result<Config, LoadError> {
+    /// Everything that is wrong with either file, or with those that it names.
+    pub fn load(&mut self, snapshot: &mut Snapshot) -> Result<Config, LoadError> {
+        let mut named = self.named(snapshot.named.clone());
+        let loaded = self.load_with(snapshot, &mut named);
+        let Named { used, built, .. } = named;
+        if loaded.is_ok() {
+            snapshot.named = used;
+            self.built = built;
+        } else {
+            // A file that could not be used is followed too: its next change may be the cure.
+            snapshot.named.extend(used);
+        }
+        self.named = snapshot.named.keys().cloned().collect();
+        loaded
+    }
+
+    fn named(&self, read: NamedFiles) -> Named {
+        Named::new(&self.keyway, read, self.built.clone())
+    }
+
+    fn load_with(&self, snapshot: &Snapshot, named: &mut Named) -> Result<Config, LoadError> {
         let unreadable = |it: &String| LoadError::Problems(vec![it.clone()]);
         let keyway = snapshot.keyway.as_ref().map_err(unreadable);
-        let keyway = keyway.and_then(|text| self.assemble(text));
+        let keyway = keyway.and_then(|text| self.assemble(text, named));
         let topology = snapshot.topology.as_ref().map_err(unreadable);
         let topology = topology.and_then(|text| {
             topology::parse(&self.topology.display().to_string(), text).map_err(LoadError::from)
@@ -111,8 +148,9 @@ impl Loader {
         }
     }
 
-    fn assemble(&self, text: &str) -> Result<Assembled, LoadError> {
-        Ok(assemble::keyway(&self.keyway, text, &self.surroundings)?)
+    fn assemble(&self, text: &str, named: &mut Named) -> Result<Assembled, LoadError> {
+        let surroundings = &self.surroundings;
+        Ok(assemble::keyway(&self.keyway, text, surroundings, named)?)
     }
 }
 
@@ -154,21 +192,23 @@ fn read(path: &Path) -> Result<String, String> {
             path.display()
         )
     };
-    let mut bytes = Vec::new();
-    let limit = FILE_MAX as u64 + 1;
-    File::open(path)
-        .and_then(|file| {
-            // A pipe could keep the reader waiting for ever.
-            let regular = file.metadata()?.is_file();
-            let kind = io::ErrorKind::InvalidInput;
-            regular
-                .then_some(file)
-                .ok_or_else(|| io::Error::new(kind, "no regular file"))
-        })
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| found(&error))?;
-    if bytes.len() > FILE_MAX {
-        return Err(found(&format!("more than {} MiB", FILE_MAX >> 20)));
-    }
+    let bytes = read_bytes(path, FILE_MAX).map_err(|it| found(&it))?;
     String::from_utf8(bytes).map_err(|error| found(&error))
+}
+
+/// The content of a file of at most `max` bytes; what keeps it from being read, in one line.
+pub(super) fn read_bytes(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+    let file = File::open(path).map_err(|it| it.to_string())?;
+    // A pipe could keep the reader waiting for ever.
+    if !file.metadata().is_ok_and(|it| it.is_file()) {
+        return Err("no regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let limit = max as u64 + 1;
+    let read = file.take(limit).read_to_end(&mut bytes);
+    read.map_err(|it| it.to_string())?;
+    if bytes.len() > max {
+        return Err(format!("more than {} MiB", max >> 20));
+    }
+    Ok(bytes)
 }

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+use crate::cluster::desired::HedgeAfter;
 use crate::head::PathPattern;
+use crate::sources::Source;
 use crate::topology::Address;
 use crate::units::Ratio;
 
@@ -71,6 +74,12 @@ texts! {
     /// A duration that is longer than nothing.
     Timeout(Duration), "a duration above 0 with its unit, such as 250ms, 5s, 1m or 2h",
         "[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)", |text| duration(text).and_then(|it| some(!it.is_zero(), it));
+    /// When a second node is asked.
+    After(HedgeAfter), "a duration above 0 with its unit, such as 50ms, or p95",
+        "[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)|p95", |text| match text {
+            "p95" => Ok(HedgeAfter::P95),
+            _ => duration(text).and_then(|it| some(!it.is_zero(), HedgeAfter::Fixed(it))),
+        };
     /// A size in bytes.
     Size(usize), "a size with its unit, such as 512B, 64KiB or 16MiB",
         "[0-9]+(B|KiB|MiB|GiB)", size;
@@ -80,13 +89,22 @@ texts! {
     ListenAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
         |text| Address::parse_listener(text).map_err(|it| Some(it.to_string()));
     /// Where a node listens.
-    NodeAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
+    NodeAddress(Address), "HOST:PORT, [IPV6]:PORT, srv:_SERVICE._tcp.DOMAIN or unix:/PATH", ".+",
         |text| text.parse::<Address>().map_err(|it| Some(it.to_string()));
+    /// Where a name server listens.
+    NameServer(SocketAddr), "the address of a name server, such as 10.0.0.2, 10.0.0.2:53 or [fd00::2]:53",
+        ".+", name_server;
+    /// Peers of a connection.
+    Peers(Source), "a network such as 10.0.0.0/8 or fd00::/8, an address, or unix", ".+",
+        |text| text.parse::<Source>().map_err(|_| None);
     /// A path's pattern.
     Pattern(PathPattern), "a path pattern such as /users/{id}/**", "/.*",
         |text| text.parse::<PathPattern>().map_err(|it| Some(it.to_string()));
     /// A request method.
     MethodName(Method), "a request method such as GET", "[A-Z]+", method;
+    /// The name of a header field.
+    FieldName(HeaderName), "the name of a header field, such as x-request-timeout", "[!#$%&'*+.^_`|~0-9A-Za-z-]+",
+        |text| text.parse::<HeaderName>().map_err(|_| None);
     /// A host without its port.
     HostName(String), "a host without a port, such as api.local or [::1]", "[^:]+|\\[.+\\]", host;
     /// A name: of a route, a cluster, a shard, a node, a listener.
@@ -144,6 +162,13 @@ fn percent(text: &str) -> Parsed<Ratio> {
     let number = text.strip_suffix('%').ok_or(None)?;
     let number: f64 = number.parse().map_err(|_invalid| None)?;
     Ratio::new(number / 100.0).ok_or(None)
+}
+
+fn name_server(text: &str) -> Parsed<SocketAddr> {
+    let usual = |address: IpAddr| SocketAddr::new(address, 53);
+    let parsed = text.parse().or_else(|_| text.parse().map(usual));
+    let address: SocketAddr = parsed.map_err(|_invalid| None)?;
+    some(address.port() != 0, address)
 }
 
 fn method(text: &str) -> Parsed<Method> {
@@ -210,6 +235,17 @@ mod tests {
         assert!(percent("0.5%").is_ok());
         for text in ["20", "%", "101%", "-1%", "x%"] {
             assert!(percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn name_servers_listen_on_port_53_unless_said() {
+        let parsed = |text| name_server(text).map(|it| it.to_string());
+        assert_eq!(parsed("10.0.0.2"), Ok("10.0.0.2:53".to_owned()));
+        assert_eq!(parsed("127.0.0.1:5353"), Ok("127.0.0.1:5353".to_owned()));
+        assert_eq!(parsed("fd00::2"), Ok("[fd00::2]:53".to_owned()));
+        for text in ["", "dns.test", "10.0.0.2:0", "[fd00::2]"] {
+            assert!(name_server(text).is_err(), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::assemble::{self, Surroundings};
 use super::*;
 use crate::cluster::desired::ClusterParams;
+use crate::limits::Limits;
 use crate::routing::MissingKey;
 
 mod topologies;
@@ -29,7 +30,12 @@ fn surroundings() -> Surroundings {
 }
 
 fn assembled(text: &str) -> Result<Config, Problems> {
-    let keyway = assemble::keyway(Path::new("k.yaml"), text, &surroundings())?;
+    let keyway = assemble::keyway(
+        Path::new("k.yaml"),
+        text,
+        &surroundings(),
+        &mut named::Named::default(),
+    )?;
     let (topology, shown) = topology::parse("t.yaml", TOPOLOGY)?;
     keyway.with_topology(topology, &shown)
 }
@@ -54,6 +60,38 @@ fn each_mistake_is_named_with_its_place() {
     let cluster = |more: &str| format!("{MINIMAL}clusters:\n  c:\n    {more}\n");
     let table = [
         (
+            cluster("tls: { name: \"a b\", cert: a.crt }"),
+            "5:31 clusters.c.tls.cert: expected a key beside it, found none",
+        ),
+        (
+            cluster("tls: { name: \"a b\" }"),
+            "5:18 clusters.c.tls.name: expected a host name or an IP address, found \"a b\"",
+        ),
+        (
+            cluster("tls: { ca: no/such.crt }"),
+            "5:16 clusters.c.tls.ca: expected a readable file, found \"no/such.crt\": No such file or directory (os error 2)",
+        ),
+        (
+            "listeners: [{ name: app, address: \"h:1\", tls: { certificates: [] } }]\n".to_owned(),
+            "1:63 listeners[0].tls.certificates: expected at least one certificate, found none",
+        ),
+        (
+            "listeners: [{ name: app, address: \"h:1\", tls: { certificates: [{ cert: a, key: b }], client_auth: required } }]\n".to_owned(),
+            "1:99 listeners[0].tls.client_auth: expected a client_ca beside it, found none",
+        ),
+        (
+            "listeners: [{ name: app, address: \"h:1\", proxy_protocol: { from: [10.0.0.1/8] } }]\n".to_owned(),
+            "1:67 listeners[0].proxy_protocol.from[0]: expected a network such as 10.0.0.0/8 or fd00::/8, an address, or unix, found \"10.0.0.1/8\"",
+        ),
+        (
+            "listeners: [{ name: app, address: \"h:1\", forwarded: { hops: 2 } }]\n".to_owned(),
+            "1:61 listeners[0].forwarded.hops: expected 0 hops, or whom to trust, found 2 and nobody in trust",
+        ),
+        (
+            cluster("proxy_protocol: v3"),
+            "5:21 clusters.c.proxy_protocol: expected one of off, v1, v2, found \"v3\"",
+        ),
+        (
             format!("{MINIMAL}pre_drian: 5s\n"),
             "3:12 pre_drian: expected a known key (did you mean pre_drain?), found the unknown key \"pre_drian\"",
         ),
@@ -75,7 +113,7 @@ fn each_mistake_is_named_with_its_place() {
         ),
         (
             format!("{MINIMAL}limits: {{ a: 1 }}\n"),
-            "3:14 limits.a: expected no key, found the unknown key \"a\"",
+            "3:14 limits.a: expected one of head_bytes, head_fields, target_bytes, head_wait, body_wait, idle, connections, streams, requests_per_connection, connection_age, body_bytes, stream_buffer, buffered_bytes, resets_per_second, drain_bytes, found the unknown key \"a\"",
         ),
         (
             route("timeout: 0s"),
@@ -86,8 +124,44 @@ fn each_mistake_is_named_with_its_place() {
             "3:81 routes[0].on_missing_key: expected reject, spread or value:TEXT, found \"drop\"",
         ),
         (
-            cluster("probe: {}"),
-            "5:12 clusters.c.probe: expected one of protocol, authority, connect_timeout, attempt_timeout, retry, pool, prefer, when_shard_down, max_moved, annotate, found the unknown key \"probe\"",
+            cluster("quorum: {}"),
+            "5:13 clusters.c.quorum: expected one of protocol, authority, connect_timeout, attempt_timeout, hold, hedge, deadline_header, retry, eject, probe, slow_start, balance, caps, pool, prefer, when_shard_down, max_moved, annotate, tls, path, proxy_protocol, found the unknown key \"quorum\"",
+        ),
+        (
+            cluster("probe: { tcp: {}, http: {} }"),
+            "5:29 clusters.c.probe.http: expected one of tcp, http and grpc, found more than one",
+        ),
+        (
+            cluster("probe: { http: { path: healthz } }"),
+            "5:28 clusters.c.probe.http.path: expected a path such as /healthz, found \"healthz\"",
+        ),
+        (
+            cluster("probe: { http: { expect: [200, 399-300] } }"),
+            "5:36 clusters.c.probe.http.expect[1]: expected a status code from 200 to 599, a range such as 200-399, or a list of them, found \"399-300\"",
+        ),
+        (
+            cluster("probe: { http: { expect: 101 } }"),
+            "5:30 clusters.c.probe.http.expect: expected a status code from 200 to 599, a range such as 200-399, or a list of them, found the number 101",
+        ),
+        (
+            cluster("probe: { http: { host: \"a/b\" } }"),
+            "5:28 clusters.c.probe.http.host: expected a host, with its port if need be, found \"a/b\"",
+        ),
+        (
+            cluster("probe: { http: { body: \"(\" } }"),
+            "5:28 clusters.c.probe.http.body: expected a regular expression, found \"(\"",
+        ),
+        (
+            cluster("probe: { fall: 0 }"),
+            "5:20 clusters.c.probe.fall: expected a whole number from 1 to 255, found the number 0",
+        ),
+        (
+            cluster("probe: { port: 0 }"),
+            "5:20 clusters.c.probe.port: expected a whole number from 1 to 65535, found the number 0",
+        ),
+        (
+            cluster("probe: { when: never }"),
+            "5:20 clusters.c.probe.when: expected one of idle_or_suspect, always, off, found \"never\"",
         ),
         (
             cluster("retry: { attempts: 0 }"),
@@ -239,7 +313,37 @@ fn the_environment_is_put_in_after_parsing() {
     assert_eq!(config.process.threads.get(), 3);
     assert_eq!(config.desired.zone, "${N}");
     assert_eq!(config.desired.clusters["c"].retry.attempts, 3);
-    assert_eq!(config.desired.shown["keyway"]["threads"], "${N}");
+    let shown: serde_json::Value = serde_json::from_str(&config.desired.shown).unwrap();
+    assert_eq!(shown["keyway"]["threads"], "${N}");
+}
+
+#[test]
+fn limits_are_within_what_can_be_kept() {
+    let limits = |text: &str| {
+        let config = assembled(&format!("{MINIMAL}limits: {{ {text} }}\n"));
+        config.map(|it| it.desired.limits)
+    };
+    let set = limits("head_bytes: 64KiB, requests_per_connection: 5, body_bytes: 1MiB").unwrap();
+    assert_eq!(set.head.bytes, 64 << 10);
+    assert_eq!(set.requests_per_connection, Some(5));
+    assert_eq!(set.body_bytes, Some(1 << 20));
+    let off = limits("requests_per_connection: off, connection_age: off, body_bytes: off");
+    assert_eq!(off.unwrap(), Limits::default());
+    for (text, expected) in [
+        ("head_bytes: 65KiB", "a size from 1024B to 64KiB"),
+        ("head_fields: 257", "a number from 1 to 256"),
+        ("target_bytes: 0B", "a size from 1B to 32KiB"),
+        ("connections: 0", "a number from 1"),
+        ("streams: 0", "a number from 1"),
+        ("resets_per_second: 0", "a number from 1"),
+        ("requests_per_connection: 0", "at least 1, or off"),
+        ("body_bytes: lots", "a size with its unit"),
+        ("idle: 0s", "a duration above 0"),
+    ] {
+        let problems = limits(text).expect_err(text).0;
+        let problem = problems[0].to_string();
+        assert!(problem.contains(expected), "{text}: {problem}");
+    }
 }
 
 #[test]
@@ -256,6 +360,7 @@ fn the_examples_load_and_spell_out_the_defaults() {
         (default.pre_drain, default.drain_timeout)
     );
     assert_eq!(spelled.access_log, default.access_log);
+    assert_eq!(spelled.limits, default.limits);
     let (spelled, default) = (&spelled.routes[0], &default.routes[0]);
     assert_eq!(
         (spelled.timeout, spelled.idle_timeout),
@@ -286,8 +391,10 @@ fn the_schemas_accept_the_examples_and_refuse_mistakes() {
         "pre_drain: 5",
         "threads: 0",
         "access_log: xml",
-        "clusters: { c: { probe: {} } }",
+        "clusters: { c: { probe: { http: { expect: 101 } } } }",
         "clusters: { c: { retry: { on: [404] } } }",
+        "limits: { head_bytes: 32 }",
+        "limits: { body_bytes: on }",
     ] {
         assert!(
             schema_refuses(&keyway, &format!("{MINIMAL}{more}\n")),
@@ -388,6 +495,12 @@ fn the_environment_is_a_map() {
         env: empty,
         ..surroundings()
     };
-    let keyway = assemble::keyway(Path::new("k.yaml"), MINIMAL, &surroundings).unwrap();
+    let keyway = assemble::keyway(
+        Path::new("k.yaml"),
+        MINIMAL,
+        &surroundings,
+        &mut named::Named::default(),
+    )
+    .unwrap();
     assert_eq!(keyway.config.process.threads.get(), 4, "auto is at most 4");
 }

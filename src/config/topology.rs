@@ -94,23 +94,24 @@ struct ShardFile {
 struct NodeFile {
     /// Its identity, unique in the file.
     id: At<Name>,
-    /// `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`.
+    /// `HOST:PORT`, `[IPV6]:PORT`, `srv:_SERVICE._tcp.DOMAIN` or `unix:/PATH`.
     address: At<NodeAddress>,
     /// The zone it runs in. Default: unknown.
     zone: Option<String>,
     /// active, or draining: it takes no new requests. Default: active.
     state: Option<Lifecycle>,
-    /// Only where nodes stand in place of shards: its share of keys. Default: 1.
-    weight: Option<At<u16>>,
+    /// Its share of the shard's requests relative to the other nodes, 0 for none while another is well;
+    /// where nodes stand in place of shards its share of keys. Default: 1.
+    weight: Option<u16>,
     /// Only there, with ketama: what is hashed for it. Default: its address.
     hash_key: Option<At<String>>,
 }
 
-/// Parses a topology file; `file` is its name in errors.
+/// Parses a topology file, and returns it as JSON text too; `file` is its name in errors.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(super) fn parse(file: &str, text: &str) -> Result<(Topology, serde_json::Value), Problems> {
+pub(super) fn parse(file: &str, text: &str) -> Result<(Topology, String), Problems> {
     let document = Document::parse(file, text).map_err(|it| Problems(vec![it]))?;
     let mut problems = Vec::new();
     let decoded = document.decode::<TopologyFile>(&mut problems);
@@ -307,9 +308,6 @@ impl Checks<'_> {
         }
         let mut specs = Vec::new();
         for node in read.nodes.value {
-            if let Some(weight) = &node.weight {
-                self.refuse(weight, "a weight only of a shard", weight.value.to_string());
-            }
             if let Some(hash_key) = &node.hash_key {
                 self.refuse(
                     hash_key,
@@ -335,7 +333,7 @@ impl Checks<'_> {
 
     /// A node that is a shard of its own.
     fn lone(&mut self, mut read: NodeFile, algorithm: Algorithm) -> Shard {
-        let weight = read.weight.take().map_or(1, |it| it.value);
+        let weight = read.weight.unwrap_or(1);
         let written = read.hash_key.take().map(|it| it.value);
         let address = || read.address.0.to_string();
         let hash_key = (algorithm == Algorithm::Ketama).then(|| written.unwrap_or_else(address));
@@ -357,6 +355,7 @@ impl Checks<'_> {
             id: read.id.value.0,
             address: read.address.value.0,
             zone: read.zone,
+            weight: read.weight.unwrap_or(1),
             lifecycle: read.state.unwrap_or_default(),
         }
     }

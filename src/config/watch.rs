@@ -1,4 +1,4 @@
-//! Follows the two files: whatever happens to them, the state changes whole or not at all.
+//! Follows the two files, and those that they name: whatever happens to them, the state changes whole or not at all.
 //!
 //! An event only ever means "look again": editors rename, a Kubernetes `ConfigMap` swaps a symlink
 //! two levels up, an overflowing queue names no path at all. So folders are watched, never files;
@@ -169,8 +169,8 @@ impl Watcher {
     }
 
     /// Takes the files up, or says why not.
-    async fn take(&mut self, snapshot: Snapshot) -> Outcome {
-        let loaded = self.loader.load(&snapshot);
+    async fn take(&mut self, mut snapshot: Snapshot) -> Outcome {
+        let loaded = self.loader.load(&mut snapshot);
         let before = std::mem::replace(&mut self.last, snapshot);
         self.outcome = self.apply_loaded(loaded, before).await;
         self.outcome.clone()

@@ -90,11 +90,11 @@ fn each_mistake_is_named_with_its_place() {
         ),
         (
             shards(&S.replace("h:1", "h")),
-            "3:54 clusters.c.shards[0].nodes[0].address: expected host:port, [ipv6]:port or unix:/absolute/path, found \"h\"",
+            "3:54 clusters.c.shards[0].nodes[0].address: expected host:port, [ipv6]:port, srv:_service._tcp.domain or unix:/absolute/path, found \"h\"",
         ),
         (
             shards(&S.replace("h:1", "h:0")),
-            "3:54 clusters.c.shards[0].nodes[0].address: expected host:port, [ipv6]:port or unix:/absolute/path, found \"h:0\"",
+            "3:54 clusters.c.shards[0].nodes[0].address: expected host:port, [ipv6]:port, srv:_service._tcp.domain or unix:/absolute/path, found \"h:0\"",
         ),
         (
             shards("{ name: s, nodes: [] }"),
