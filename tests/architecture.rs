@@ -73,6 +73,7 @@ fn the_domain_is_pure() {
         "retry",
         "routing",
         "reason",
+        "limits",
     ] {
         for source in sources().iter().filter(|it| it.module() == module) {
             let tests = source.path.ends_with("tests.rs") || source.path.ends_with("oracle.rs");

@@ -11,7 +11,10 @@ use crate::support::{Keyway, Node, Then, topology, until};
 fn logging(format: &str, node: &Node) -> Keyway {
     let route = "{ name: r, match: { path: \"/{key}/**\" }, key: \"path:key\", cluster: c }";
     Keyway::start(
-        &format!("access_log: {format}\nthreads: 2\ndrain_timeout: 300ms\nroutes: [{route}]\n"),
+        &format!(
+            "access_log: {format}\nthreads: 2\ndrain_timeout: 300ms\nroutes: [{route}]\n\
+             limits: {{ head_bytes: 64KiB, target_bytes: 32KiB }}\n"
+        ),
         &topology(&[&[node]]),
     )
 }

@@ -105,6 +105,50 @@ fn the_log_level_is_hot() {
     );
 }
 
+/// A log in a folder that is watched would else never end.
+#[test]
+fn what_watches_files_is_not_traced() {
+    let a = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&a]]);
+    assert_eq!(keyway.admin("PUT", "/v1/log-level", "trace").status, 200);
+    let yaml = fs::read_to_string(keyway.path("keyway.yaml")).unwrap();
+    keyway.replace("keyway.yaml", &(yaml + "zone: z\n"));
+    until("the change", || {
+        keyway.admin_json("/v1/state")["zone"] == "z"
+    });
+    let log = keyway.log();
+    assert!(!log.iter().any(|it| it.contains("\"target\":\"notify")));
+}
+
+/// Nor a target, whatever else is told of what went wrong.
+#[test]
+fn no_field_key_or_body_is_logged() {
+    let a = Node::start("a");
+    let keyway = Keyway::keyed("key: \"header:x-key\"", "", &[&[&a]]);
+    let level = keyway.admin("PUT", "/v1/log-level", "debug");
+    assert_eq!(level.status, 200);
+    let fields = "Host: a\r\nX-Key: hush-key\r\nAuthorization: hush-field\r\n";
+    let requests = [
+        format!("PUT /hush-path HTTP/1.1\r\n{fields}Content-Length: 9\r\n\r\nhush-body"),
+        format!("GET /hush-path HTTP/1.1\r\n{fields}X: hush\0\r\n\r\n"),
+        format!("PUT /hush-path HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\nhush\r\n"),
+    ];
+    let send = || {
+        for request in &requests {
+            keyway.client().send(request).reply();
+        }
+    };
+    send();
+    a.script(|_| Then::Send(b"hush-answer\r\n\r\n".to_vec()));
+    send();
+    until("what went wrong is told", || {
+        let mut events = keyway.events().into_iter();
+        events.any(|it| it["message"] == "an attempt failed")
+    });
+    let log = keyway.log().concat();
+    assert!(!log.contains("hush"), "{log}");
+}
+
 #[test]
 fn the_access_log_has_one_line_a_request() {
     let a = Node::start("a");

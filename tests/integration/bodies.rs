@@ -385,6 +385,25 @@ fn a_stalled_response_ends_at_the_idle_timeout() {
 }
 
 #[test]
+fn a_stalled_upload_is_not_the_fault_of_the_node_that_answered() {
+    let node = TcpListener::bind("127.0.0.1:0").unwrap();
+    let keyway = keyway_to(&node, "idle_timeout: 500ms");
+    let mut client = keyway.client();
+    client.send(CHUNKED_PUT).send("5\r\nhello\r\n");
+    let (mut stream, _) = node.accept().unwrap();
+    crate::support::read_to(&mut stream, b"hello");
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    stream.write_all(answer.as_bytes()).unwrap();
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.whole), ("hello", false));
+    assert_no_blame(&keyway);
+    assert_eq!(
+        (requests(&keyway, "aborted"), attempts(&keyway, "aborted")),
+        (1, 1)
+    );
+}
+
+#[test]
 fn a_client_that_stalls_in_its_upload_is_too_slow_and_the_node_is_not() {
     let node = Node::start("a");
     let keyway = Keyway::keyed("key: \"path:key\", timeout: 500ms", "", &[&[&node]]);

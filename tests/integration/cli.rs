@@ -213,8 +213,36 @@ fn check_says_everything_that_is_wrong() {
         "keyway.yaml",
         "listeners: [{ name: app, address: \"127.0.0.1:0\" }]\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n",
     );
-    assert!(check("keyway.yaml", &[]).status.success());
+    let output = check("keyway.yaml", &[]);
+    assert!(output.status.success() && stderr(&output).is_empty());
     assert!(check("topology.yaml", &[]).status.success());
+    write(
+        "keyway.yaml",
+        "listeners: [{ name: app, address: \"127.0.0.1:0\" }]\nroutes: [{ name: r, match: {}, key: \"header:TE\", cluster: c }]\n",
+    );
+    let output = check("keyway.yaml", &[]);
+    assert!(output.status.success());
+    assert!(
+        stderr(&output).contains("warning: route \"r\" goes by te, "),
+        "{}",
+        stderr(&output)
+    );
+    let output = check("keyway.yaml", &["--output", "json"]);
+    assert_eq!(
+        json_lines(&output)[0]["warnings"].as_array().unwrap().len(),
+        1
+    );
+    write(
+        "keyway.yaml",
+        "listeners: [{ name: app, address: \"127.0.0.1:0\" }]\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n\
+         clusters: { c: { eject: { keep: 2 }, probe: { interval: 1s, timeout: 2s } } }\n",
+    );
+    let said = stderr(&check("keyway.yaml", &[]));
+    assert!(said.contains("none of them is ever ejected"), "{said}");
+    assert!(
+        said.contains("gives a probe 2s and begins one every 1s"),
+        "{said}"
+    );
     write(
         "keyway.yaml",
         "listeners: [{ name: app, adress: \"127.0.0.1:0\" }]\npre_drain: 5\nroutes: [{ name: r, match: {}, key: pth, cluster: c }]\n",

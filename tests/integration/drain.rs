@@ -65,6 +65,21 @@ fn pre_drain_is_unready_and_still_accepts() {
     assert!(keyway.wait().success());
 }
 
+/// An empty line before a request (RFC 9112 2.2) is none.
+#[test]
+fn an_empty_line_keeps_nobody_waiting() {
+    let (mut keyway, _node, release) = held("pre_drain: 0s\ndrain_timeout: 60s");
+    let mut client = keyway.client();
+    release.send(()).unwrap();
+    assert_eq!(client.get("/k").status, 200);
+    client.send("\r\n");
+    let asked = Instant::now();
+    keyway.signal("-TERM");
+    assert!(client.is_closed());
+    assert!(keyway.wait().success());
+    assert!(asked.elapsed() < Duration::from_secs(30));
+}
+
 #[test]
 fn what_does_not_finish_in_time_is_cut() {
     let (mut keyway, _node, _release) = held("pre_drain: 0s\ndrain_timeout: 300ms");

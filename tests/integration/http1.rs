@@ -5,9 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Keyway, Node, Then, find, topology};
+use crate::support::{Client, Keyway, Node, Then, read_to, topology, until};
 
 const GET: &str = "GET /k HTTP/1.1\r\nHost: app.test\r\n\r\n";
+
+fn sending_all(response: &str) -> Node {
+    let response = response.to_owned();
+    Node::scripted("a", move |_| Then::Send(response.clone().into()))
+}
 
 fn sending(response: &'static str) -> Node {
     Node::scripted("a", move |_| Then::Send(response.into()))
@@ -24,17 +29,6 @@ fn with_node(part: impl FnOnce(TcpStream) + Send + 'static) -> Keyway {
             "version: 1\nclusters: {{ c: {{ nodes: [{{ id: a, address: \"{address}\" }}] }} }}\n"
         ),
     )
-}
-
-/// Reads until `end` has come.
-fn read_to(stream: &mut TcpStream, end: &[u8]) -> String {
-    let mut read = Vec::new();
-    while find(&read, end).is_none() {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        read.push(byte[0]);
-    }
-    String::from_utf8(read).unwrap()
 }
 
 #[test]
@@ -120,6 +114,7 @@ fn a_node_can_answer_without_wanting_the_body() {
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str()), (413, "big"));
     // Whether the body still comes cannot be known.
+    assert_eq!(reply.field("connection"), Some("close"));
     assert!(client.is_closed());
 }
 
@@ -241,7 +236,11 @@ fn messages_may_come_byte_by_byte() {
     let keyway = with_node(|mut stream| {
         stream.set_nodelay(true).unwrap();
         for _ in 0..2 {
-            read_to(&mut stream, b"hello\r\n0\r\n\r\n");
+            let request = read_to(&mut stream, b"\r\n0\r\n\r\n");
+            // In as many chunks as keyway found bytes waiting.
+            let (_head, chunks) = request.split_once("\r\n\r\n").unwrap();
+            let data: String = chunks.split("\r\n").skip(1).step_by(2).collect();
+            assert_eq!(data, "hello");
             let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
                             5\r\nworld\r\n0\r\n\r\n";
             for byte in response.bytes() {
@@ -419,4 +418,96 @@ fn a_client_that_leaves_in_its_upload_has_left_after_the_head_too() {
     let aborted = ["class=\"aborted\""];
     assert_eq!(keyway.count("keyway_requests_total", &aborted), 1);
     assert_eq!(keyway.count("keyway_attempts_total", &aborted), 1);
+}
+
+/// Two readings of one answer, or more of it than there may be.
+#[test]
+fn what_is_no_response_reaches_nobody() {
+    const OK: &str = "Content-Length: 2\r\n\r\nok";
+    let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\n{OK}", "y".repeat(70_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}{OK}", "X: y\r\n".repeat(101));
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "hello",
+        &large,
+        &many,
+    ] {
+        let node = sending_all(response);
+        let keyway = Keyway::sharded("retry: { attempts: 1 }", &[&[&node]]);
+        for asked in 1..=2 {
+            let reply = keyway.get("/k");
+            let found = (reply.status, reply.error());
+            assert_eq!(found, (502, "upstream_protocol"), "{:?}", node.requests());
+            assert_eq!(node.accepted(), asked, "the connection is not used again");
+        }
+    }
+}
+
+/// A response ends where it says it does, and its connection with what comes after that.
+#[test]
+fn what_follows_a_response_is_never_the_next_one() {
+    const FORGED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    for (method, head, body) in [
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            "ok",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "ok",
+        ),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", ""),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 57\r\n\r\n",
+            "",
+        ),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 57\r\n\r\n", ""),
+    ] {
+        let node = sending_all(&[head, FORGED].concat());
+        let keyway = Keyway::sharded("", &[&[&node]]);
+        let mut client = keyway.client();
+        for asked in 1..=3 {
+            let request = format!("{method} /k HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            let reply = client.send(request).reply_to(method);
+            assert_eq!((reply.text().as_str(), reply.whole), (body, true), "{head}");
+            assert_eq!(node.accepted(), asked, "{head}");
+        }
+    }
+    // It may come later, while the connection waits for its next exchange.
+    let (forge, forged) = std::sync::mpsc::channel::<()>();
+    let (sent, is_sent) = std::sync::mpsc::channel::<()>();
+    let keyway = with_node(move |mut stream| {
+        read_to(&mut stream, b"\r\n\r\n");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .unwrap();
+        forged.recv().unwrap();
+        stream.write_all(FORGED.as_bytes()).unwrap();
+        sent.send(()).unwrap();
+        // Other connections are taken by the kernel until the test ends.
+        let _ended = forged.recv();
+    });
+    let mut client = keyway.client();
+    assert_eq!(client.send(GET).reply().text(), "ok");
+    let upstream = ["side=\"upstream\""];
+    assert_eq!(keyway.count("keyway_connections", &upstream), 1);
+    forge.send(()).unwrap();
+    is_sent.recv().unwrap();
+    // What came is not its answer: that is asked for on another connection.
+    client.send(GET);
+    until("the connection is given up", || {
+        keyway.count("keyway_connections_total", &["outcome=\"ok\"", upstream[0]]) == 2
+    });
 }

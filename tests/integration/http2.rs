@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::support::{Keyway, Node, find};
+use crate::support::{Keyway, Node, Then, find, read_to};
 
 type Seen = Arc<Mutex<Vec<http::request::Parts>>>;
 
@@ -290,4 +290,213 @@ async fn a_stream_reset_without_an_error_has_not_ended() {
         let broken = ["class=\"error\""];
         assert_eq!(keyway.count("keyway_requests_total", &broken), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_upload_is_not_the_fault_of_an_http2_node() {
+    for (answers, status, class) in [(false, 408, "4xx"), (true, 200, "aborted")] {
+        let address = frame_node(move |mut respond| {
+            tokio::spawn(async move {
+                let head = Response::builder().body(()).unwrap();
+                let _open = answers.then(|| respond.send_response(head, false).unwrap());
+                std::future::pending::<()>().await;
+            });
+        });
+        let clusters = "clusters: { c: { protocol: h2 } }\nlimits: { body_wait: 500ms }\n";
+        let keyway = Keyway::start(&format!("{ROUTES}{clusters}"), &topology(address.await));
+        let mut client = keyway.client();
+        client.send("PUT /k HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.whole), (status, !answers));
+        keyway.until_idle();
+        let count = |family, label: &str| keyway.count(family, &[label]);
+        assert_eq!(count("keyway_attempts_total", "class=\"aborted\""), 1);
+        assert_eq!(count("keyway_attempts_total", ""), 1);
+        let class = format!("class=\"{class}\"");
+        assert_eq!(count("keyway_requests_total", &class), 1);
+        assert_eq!(
+            count("keyway_limits_reached_total", "limit=\"body_wait\""),
+            1
+        );
+    }
+}
+
+/// RFC 9113 8.2.3: a cookie may come in pieces, which HTTP/1.1 wants in one line.
+#[tokio::test]
+async fn pieces_of_a_cookie_come_together() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let request = Request::get("http://app.test/k/")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(Full::default())
+        .unwrap();
+    let response = client(keyway.address).await.send_request(request).await;
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
+    assert_eq!(node.requests()[0].field("cookie"), Some("a=1; b=2"));
+}
+
+#[tokio::test]
+async fn keyways_own_answer_to_head_has_no_body() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let ask = |method: &'static str| {
+        let address = keyway.address;
+        async move {
+            let request = Request::builder().method(method);
+            let request = request.uri("http://app.test/").body(Full::default());
+            let response = client(address).await.send_request(request.unwrap()).await;
+            let (head, body) = response.unwrap().into_parts();
+            (head, body.collect().await.unwrap().to_bytes())
+        }
+    };
+    let (got, body) = ask("GET").await;
+    let (head, none) = ask("HEAD").await;
+    assert_eq!(
+        (got.status, head.status),
+        (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND)
+    );
+    assert!(!body.is_empty() && none.is_empty());
+    assert_eq!(got.headers["content-type"], head.headers["content-type"]);
+}
+
+/// One length, said once: more lines of it are more readings of where the message ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_is_said_once_either_way() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let request = Request::post("http://app.test/k")
+        .header("content-length", "5")
+        .header("content-length", "5")
+        .body(Full::new(Bytes::from("hello")))
+        .unwrap();
+    let response = client(keyway.address).await.send_request(request).await;
+    assert_eq!(response.unwrap().status(), StatusCode::BAD_REQUEST);
+    assert!(node.requests().is_empty());
+    let address = frame_node(|mut respond| {
+        let head = Response::builder()
+            .header("content-length", "5")
+            .header("content-length", "5");
+        let mut stream = respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        stream.send_data("hello".into(), true).unwrap();
+    });
+    let reply = by_http2(address.await).get("/k");
+    assert_eq!((reply.status, reply.error()), (502, "upstream_protocol"));
+}
+
+fn ends_with(trailers: &[(&'static str, &'static str)]) -> StreamBody<Frames> {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        map.insert(*name, value.parse().unwrap());
+    }
+    let frames = [Frame::data(Bytes::from("hello")), Frame::trailers(map)];
+    let frames: Vec<_> = frames.into_iter().map(Ok).collect();
+    StreamBody::new(futures_util::stream::iter(frames))
+}
+
+type Frames = futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>;
+
+/// RFC 9110 6.5.1: by HTTP/1.1 they would stand where fields do.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_frame_or_authenticate_do_not_pass() {
+    const TRAILERS: [(&str, &str); 4] = [
+        ("content-length", "9"),
+        ("host", "b.test"),
+        ("authorization", "x"),
+        ("x-sum", "7"),
+    ];
+    let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = node.local_addr().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut stream = node.accept().unwrap().0;
+        read_to(&mut stream, b"\r\n\r\n");
+        let body = read_to(&mut stream, b"\r\n\r\n");
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        std::io::Write::write_all(&mut stream, answer).unwrap();
+        body
+    });
+    let keyway = Keyway::start(ROUTES, &topology(address));
+    let stream = TcpStream::connect(keyway.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://app.test/k").body(ends_with(&TRAILERS));
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = reading.join().unwrap();
+    assert_eq!(body, "5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n");
+    let address = frame_node(|mut respond| {
+        let head = Response::new(());
+        let mut stream = respond.send_response(head, false).unwrap();
+        stream.send_data("hello".into(), false).unwrap();
+        let trailers = TRAILERS.map(|(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, http::HeaderValue::from_static(value))
+        });
+        stream
+            .send_trailers(trailers.into_iter().collect())
+            .unwrap();
+    });
+    let keyway = by_http2(address.await);
+    let reply = keyway.client().ask("GET", "/k", &[("TE", "trailers")], b"");
+    assert_eq!(reply.text(), "hello[trailer x-sum: 7]");
+}
+
+/// `:authority` is held to what Host is, and the scheme to those that keyway speaks.
+#[tokio::test]
+async fn an_authority_is_one_by_http2_too() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    for (uri, status) in [
+        ("http://app.test:80/k", 200),
+        ("https://app.test/k", 200),
+        ("http://[::1]:80/k", 200),
+        ("http://app.test:x/k", 400),
+        ("http://app.test:99999/k", 400),
+        ("http://[zz]/k", 400),
+        ("http://[::1]x/k", 400),
+        ("http://u@app.test/k", 400),
+        ("ftp://app.test/k", 400),
+    ] {
+        let request = Request::get(uri).body(Full::default()).unwrap();
+        let response = client(keyway.address).await.send_request(request).await;
+        assert_eq!(response.unwrap().status(), status, "{uri}");
+    }
+    assert_eq!(node.requests().len(), 3);
+}
+
+/// What a key is made of is what the node reads: HTTP/1.1 has no white space around a value.
+#[tokio::test]
+async fn white_space_around_a_value_is_no_part_of_it() {
+    let node = Node::start("a");
+    let routes = "routes: [{ name: r, match: { headers: { x-user: \"7\" } }, key: \"header:x-user\", cluster: c }]\n";
+    let keyway = Keyway::start(routes, &topology(node.address));
+    let request = Request::get("http://app.test/")
+        .header("x-user", " 7\t")
+        .header("x-empty", "  ")
+        .body(Full::default());
+    let response = client(keyway.address)
+        .await
+        .send_request(request.unwrap())
+        .await;
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
+    let bytes = node.requests()[0].clone();
+    assert_eq!(bytes.field("x-user"), Some("7"));
+    assert_eq!(bytes.field("x-empty"), Some(""));
+}
+
+/// RFC 9110 8.6: where there is no content, nobody says how long it is.
+#[tokio::test]
+async fn a_204_has_no_length_by_http2_too() {
+    let node = Node::scripted("a", |_| {
+        Then::Send("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n".into())
+    });
+    let keyway = Keyway::sharded("", &[&[&node]]);
+    let request = Request::get("http://app.test/k").body(Full::default());
+    let mut sender = client(keyway.address).await;
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    assert!(!response.headers().contains_key("content-length"));
 }

@@ -495,6 +495,10 @@ fn a_request_has_one_host() {
         let reply = shards.send(format!("GET /k HTTP/1.1\r\n{hosts}\r\n"));
         let found = (reply.status, reply.error());
         assert_eq!(found, (400, "bad_request"), "{hosts:?}");
+        // A target that names one replaces it, and needs it all the same (RFC 9112 3.2, 3.2.2).
+        let reply = shards.send(format!("GET http://a.test/k HTTP/1.1\r\n{hosts}\r\n"));
+        let found = (reply.status, reply.error());
+        assert_eq!(found, (400, "bad_request"), "{hosts:?}");
     }
     assert_eq!(shards.served(), 0);
     let reply = shards.send("GET /k HTTP/1.0\r\n\r\n");

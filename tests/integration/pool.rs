@@ -87,3 +87,19 @@ fn a_node_can_listen_on_a_unix_socket() {
     assert_eq!(client.get("/a").text(), "unix");
     assert_eq!(client.get("/b").text(), "unix");
 }
+
+#[test]
+fn either_side_may_be_at_an_ipv6_address() {
+    let node = Node::listen("a", "[::1]:0".parse().unwrap(), |_| Then::Answer);
+    let keyway = Keyway::start(
+        "listeners: [{ name: app, address: \"[::1]:0\" }]\n\
+         routes: [{ name: r, match: {}, key: client_ip, cluster: c }]\n\
+         clusters: { c: { authority: node } }\n",
+        &topology(&[&[&node]]),
+    );
+    assert!(keyway.address.is_ipv6());
+    assert_eq!(keyway.get("/k").status, 200);
+    let [seen] = node.requests().try_into().unwrap();
+    assert_eq!(seen.field("host"), Some(&*node.address.to_string()));
+    assert_eq!(seen.field("x-forwarded-for"), Some("::1"));
+}

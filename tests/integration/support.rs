@@ -1,9 +1,15 @@
 //! A keyway process, nodes that do as they are told, and a client that sees raw bytes.
 
+mod authority;
 mod client;
+mod dns;
 mod keyway;
 mod node;
+mod server;
 
-pub use client::{Client, Reply, find};
+pub use authority::Authority;
+pub use client::{Client, Reply, find, read_to};
+pub use dns::{Kind, NameServer, Record, Says};
 pub use keyway::{Keyway, topology, until};
 pub use node::{Node, Request, Then};
+pub use server::Server;

@@ -178,16 +178,21 @@ impl Client {
     /// Reads what there is; 0 at the end, a reset included.
     fn fill(&mut self) -> usize {
         let mut bytes = [0; 16 << 10];
-        match self.stream.read(&mut bytes) {
-            Ok(read) => {
-                self.buffer.extend(&bytes[..read]);
-                read
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(read) => {
+                    self.buffer.extend(&bytes[..read]);
+                    return read;
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    self.reset = true;
+                    return 0;
+                }
+                // A read with a timeout is not begun again by the kernel after a signal that
+                // stopped the process (signal(7), "Interruption ... by stop signals").
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("no bytes within {PATIENCE:?}: {error}"),
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                self.reset = true;
-                0
-            }
-            Err(error) => panic!("no bytes within {PATIENCE:?}: {error}"),
         }
     }
 }
@@ -219,4 +224,15 @@ impl Reply {
 
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|it| it == wanted)
+}
+
+/// Reads from a bare stream until `end` has come.
+pub fn read_to(stream: &mut TcpStream, end: &[u8]) -> String {
+    let mut read = Vec::new();
+    while find(&read, end).is_none() {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        read.push(byte[0]);
+    }
+    String::from_utf8(read).unwrap()
 }

@@ -29,8 +29,13 @@ pub struct Keyway {
 
 impl Keyway {
     /// Starts keyway on these files. `keyway_yaml` is completed by a listener, the admin server and
-    /// short drains, all on free ports.
+    /// short drains, all on free ports, and where it says nothing of probes there are none.
     pub fn start(keyway_yaml: &str, topology_yaml: &str) -> Self {
+        Self::start_probing(&without_probes(keyway_yaml), topology_yaml)
+    }
+
+    /// The same, but for the probes.
+    pub fn start_probing(keyway_yaml: &str, topology_yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("keyway.yaml"), complete(keyway_yaml)).unwrap();
         std::fs::write(folder.path().join("topology.yaml"), topology_yaml).unwrap();
@@ -309,6 +314,24 @@ fn complete(keyway_yaml: &str) -> String {
         }
     }
     text
+}
+
+/// Nodes of cluster `c` see nothing but what a test sends, unless it is about probes.
+fn without_probes(keyway_yaml: &str) -> String {
+    const OFF: &str = "probe: { when: off }";
+    let cluster = keyway_yaml.find("clusters:").map(|at| {
+        let inner = keyway_yaml[at..].find("c: {");
+        inner.map(|inner| at + inner + "c: {".len())
+    });
+    match cluster {
+        _ if keyway_yaml.contains("probe:") => keyway_yaml.to_owned(),
+        None => format!("{keyway_yaml}clusters: {{ c: {{ {OFF} }} }}\n"),
+        Some(None) => keyway_yaml.to_owned(),
+        Some(Some(at)) => {
+            let (before, after) = keyway_yaml.split_at(at);
+            format!("{before} {OFF},{after}")
+        }
+    }
 }
 
 /// Waits until `condition` holds, and fails the test when it does not in time.
