@@ -12,6 +12,7 @@ use keyway::head::FieldTable;
 use keyway::http1::{
     ChunkSize, Decoder, FIELDS_MAX, Length, Step, last_chunk, parse_request, parse_response,
 };
+use keyway::limits::HeadLimits;
 
 const REQUESTS: [&str; 2] = ["small", "browser"];
 
@@ -59,7 +60,7 @@ fn request(bencher: Bencher<'_, '_>, name: &str) {
     let bytes = request_named(name);
     bencher.bench_local(|| {
         let mut table = FieldTable::new();
-        parse_request(black_box(bytes), &mut table)
+        parse_request(black_box(bytes), &HeadLimits::default(), &mut table)
             .unwrap()
             .unwrap()
             .len

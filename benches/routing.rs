@@ -127,7 +127,7 @@ fn first_of_plan(bencher: Bencher<'_, '_>, nodes: usize) {
             for key in &keys {
                 let key = black_box(key.as_bytes());
                 let token = cluster.placement.token(key);
-                black_box(Pick::new(cluster, Some(key), token).next(cluster, 0));
+                black_box(Pick::new(cluster, Some(key), token).next(cluster, 0, || 0));
             }
         });
 }
@@ -140,6 +140,6 @@ fn whole_plan(bencher: Bencher<'_, '_>, nodes: usize) {
     let key = b"/users/42";
     bencher.bench_local(|| {
         let mut pick = Pick::new(cluster, Some(key), cluster.placement.token(key));
-        std::iter::from_fn(|| pick.next(cluster, 0)).count()
+        std::iter::from_fn(|| pick.next(cluster, 0, || 0).target()).count()
     });
 }

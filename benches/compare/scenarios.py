@@ -159,23 +159,47 @@ def _threads() -> Scenario:
 
 
 def _connections() -> Scenario:
-    contenders = [
-        Contender(
-            f"{count} connections", "keyway", Load(connections=count, in_flight=min(count, 64))
-        )
-        for count in (10, 100, 1000, 10_000)
-    ]
-    return _against_itself(
-        "s1_connections", "s1 with more or fewer connections", contenders, "100 connections"
+    return _scale(
+        "s1_connections",
+        "s1 with more or fewer connections",
+        "connections",
+        {
+            count: (Load(connections=count, in_flight=min(count, 64)), Settings())
+            for count in (100, 10, 1000, 10_000)
+        },
     )
 
 
 def _nodes() -> Scenario:
-    contenders = [
-        Contender(f"{count} nodes", "keyway", Load(), Settings(nodes=count))
-        for count in (10, 100, 1000)
-    ]
-    return _against_itself("s1_nodes", "s1 with more nodes", contenders, "10 nodes")
+    return _scale(
+        "s1_nodes",
+        "s1 with more nodes",
+        "nodes",
+        {count: (Load(), Settings(nodes=count)) for count in (10, 100, 1000)},
+    )
+
+
+def _scale(
+    name: str, title: str, what: str, sizes: dict[int, tuple[Load, Settings]]
+) -> Scenario:
+    """keyway, and HAProxy beside it, each against itself at the first size."""
+
+    def named(peer: str, size: int) -> str:
+        return f"{size} {what}" if peer == "keyway" else f"{peer}, {size}"
+
+    peers, (first, *others) = ["keyway", "haproxy"], sizes
+    return Scenario(
+        name,
+        title,
+        contenders=[
+            Contender(named(peer, size), peer, load, settings)
+            for peer in peers
+            for size, (load, settings) in sizes.items()
+        ],
+        comparisons=[
+            Comparison(named(peer, size), named(peer, first)) for peer in peers for size in others
+        ],
+    )
 
 
 def _routes() -> Scenario:
