@@ -24,6 +24,13 @@ const RETRY: Backoff = Backoff {
     max: Duration::from_secs(30),
 };
 
+/// The waits of a name that never had an answer, which keeps its node from serving at all: it may have
+/// been written a moment before its record was. The first is 100 to 200 ms.
+const FIRST_RETRY: Backoff = Backoff {
+    base: Duration::from_millis(200),
+    max: RETRY.max,
+};
+
 /// When each of the names that are followed is looked up. Times are on any one clock.
 #[derive(Debug)]
 pub struct Schedule<N> {
@@ -39,6 +46,8 @@ struct Entry {
     due: Option<Duration>,
     /// Failures since the last answer.
     failures: u32,
+    /// Whether there ever was one.
+    is_known: bool,
     /// Whether it is to be looked up again after what is under way.
     is_followed: bool,
 }
@@ -118,13 +127,14 @@ impl<N: Clone + Ord + Hash> Schedule<N> {
         }
         let wait = match ended {
             Ended::Answered(ttl) => {
-                entry.failures = 0;
+                (entry.failures, entry.is_known) = (0, true);
                 refresh(ttl, random)
             }
             Ended::Failed => {
                 let failures = entry.failures;
                 entry.failures = failures.saturating_add(1);
-                RETRY.equal_jitter(failures, random)
+                let waits = if entry.is_known { RETRY } else { FIRST_RETRY };
+                waits.equal_jitter(failures, random)
             }
         };
         entry.due = Some(now + wait);
@@ -189,7 +199,7 @@ mod tests {
     #[test]
     fn failures_back_off_until_an_answer() {
         let mut schedule = following(&["a"]);
-        let mut now = secs(0);
+        let mut now = due_after(&mut schedule, Ended::Answered(secs(5)), secs(0));
         let mut waits = Vec::new();
         for _ in 0..7 {
             let due = due_after(&mut schedule, Ended::Failed, now);
@@ -200,6 +210,21 @@ mod tests {
         now = due_after(&mut schedule, Ended::Answered(secs(5)), now);
         let due = due_after(&mut schedule, Ended::Failed, now);
         assert_eq!(due, now + secs(1));
+    }
+
+    #[test]
+    fn a_name_that_never_had_an_answer_is_asked_for_soon() {
+        let mut schedule = following(&["a"]);
+        let mut now = secs(0);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            let due = due_after(&mut schedule, Ended::Failed, now);
+            waits.push(due.checked_sub(now).unwrap().as_millis());
+            now = due;
+        }
+        let doubled = [100, 200, 400, 800, 1600, 3200, 6400, 12_800];
+        assert_eq!(waits[..8], doubled);
+        assert_eq!(waits[8..], [15_000, 15_000]);
     }
 
     #[test]
@@ -214,7 +239,8 @@ mod tests {
         schedule.renew(secs(0));
         assert_eq!(schedule.begin(secs(0)), None);
         schedule.end(&"a", Ended::Failed, secs(0), 0);
-        assert_eq!(schedule.due.first(), Some(&(secs(1), "a")));
+        let soon = Duration::from_millis(100);
+        assert_eq!(schedule.due.first(), Some(&(soon, "a")));
     }
 
     #[test]
