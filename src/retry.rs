@@ -118,6 +118,6 @@ pub struct BudgetParams {
     pub ratio: Ratio,
     /// Retries allowed per second whatever the load.
     pub min_per_second: u32,
-    /// How much of the past is kept: the bucket holds this much of deposits and starts full.
+    /// The time over which retries are counted against requests.
     pub window: Duration,
 }

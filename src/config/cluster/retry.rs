@@ -50,7 +50,7 @@ struct BackoffFile {
     max: Option<Span>,
 }
 
-/// A bucket that holds `window` of deposits and starts full.
+/// Retries are counted against requests over a sliding `window`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Budget")]
