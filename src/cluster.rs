@@ -18,7 +18,7 @@ mod writer;
 
 pub use judge::Judge;
 pub use load::{HeldBytes, HeldShare, Load, Quantile, Turnstile, Waiting};
-pub use node::{Evidence, Failed, Node};
+pub use node::{Evidence, Failed, Node, Waits};
 pub use pick::{ATTEMPTS_MAX, Next, Pick, Reach, Target};
 pub use prober::Prober;
 pub use reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};

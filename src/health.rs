@@ -14,14 +14,16 @@ pub mod probe;
 mod quantile;
 mod rate;
 mod standing;
+mod suspect;
 
 pub use eject::{EjectParams, RateParams, WhenAllBad};
 pub use failures::FailureList;
 pub use latency::Latency;
 pub use limit::AdaptiveLimit;
-pub use quantile::QuantileWindow;
+pub use quantile::{QuantileWindow, Recent};
 pub use rate::{RateWindow, Sample, outliers};
 pub use standing::{Blame, Standing, Verdict};
+pub use suspect::{Other, Overdue, Suspicion, is_suspect, is_too_late, patience};
 
 /// Milliseconds on the process's own monotonic clock.
 pub type Millis = u64;

@@ -166,7 +166,7 @@ fn routes(state: &State) -> impl Iterator<Item = (&str, &str, &Striped<RouteCoun
     named.chain([("", "", &*state.unrouted)])
 }
 
-fn clusters(state: &State) -> [Family; 5] {
+fn clusters(state: &State) -> [Family; 6] {
     let mut retries = Family::counter(
         "retries_total",
         "Attempts made after a failed one, by what failed.",
@@ -192,6 +192,11 @@ fn clusters(state: &State) -> [Family; 5] {
         "Attempts at nodes that were not well, because no node of the shard was.",
         &["cluster", "shard"],
     );
+    let mut suspicions = Family::counter(
+        "suspicions_total",
+        "Nodes passed by because requests waited at them and none was answered.",
+        &["cluster", "shard"],
+    );
     for cluster in &state.clusters {
         let name = cluster.name.as_str();
         let sum = |of: &dyn Fn(&ClusterCounters) -> u64| cluster.counters.sum(of);
@@ -206,6 +211,8 @@ fn clusters(state: &State) -> [Family; 5] {
             duration.observations(&labels, &shard.counters, |it| &it.attempt_duration);
             let count = shard.counters.sum(|it| it.last_resorts.value());
             last_resorts.count(&labels, count);
+            let count = shard.counters.sum(|it| it.suspicions.value());
+            suspicions.count(&labels, count);
             for rank in 0..crate::cluster::counters::RANK_MAX {
                 let count = shard.counters.sum(|it| it.failovers[rank].value());
                 if count > 0 {
@@ -214,7 +221,14 @@ fn clusters(state: &State) -> [Family; 5] {
             }
         }
     }
-    [retries, denied, duration, failovers, last_resorts]
+    [
+        retries,
+        denied,
+        duration,
+        failovers,
+        last_resorts,
+        suspicions,
+    ]
 }
 
 fn queues(state: &State) -> [Family; 5] {
@@ -311,7 +325,7 @@ pub(super) fn standing(replica: &Replica, now: u64) -> &'static str {
     }
     match replica.node.verdict(now) {
         Verdict::Healthy => "healthy",
-        Verdict::Suspect | Verdict::OnTrial => "suspect",
+        Verdict::Suspect | Verdict::Silent | Verdict::OnTrial => "suspect",
         Verdict::Ejected => "ejected",
         Verdict::Down => "down",
     }

@@ -361,6 +361,8 @@ pub struct ShardCounters {
     pub failovers: [Counter; RANK_MAX],
     /// Attempts at nodes that were not well, because none was.
     pub last_resorts: Counter,
+    /// Nodes that became suspect because requests waited at them in vain.
+    pub suspicions: Counter,
 }
 
 /// One node's counters.

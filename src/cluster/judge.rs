@@ -2,7 +2,7 @@
 //!
 //! Nodes whose attempts fail more often than others' are ejected
 //! ([`health::outliers`](crate::health::outliers) decides), and it is found how long a shard's answers
-//! take, where requests are hedged by that. It runs on the control thread, so that no request pays for
+//! take, by which nodes are suspected and requests may be hedged. It runs on the control thread, so that no request pays for
 //! it.
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::info;
 
 use super::counters::{Class, EjectedFor};
-use super::desired::HedgeAfter;
 use super::node::Node;
 use super::state::{Cluster, Replica, SharedState};
 use crate::health::{Millis, QuantileWindow, RateParams, RateWindow, Sample, outliers};
@@ -48,9 +47,7 @@ impl Judge {
             let now = Millis::try_from(now).unwrap_or(Millis::MAX);
             for cluster in &state.clusters {
                 self.judge(cluster, now);
-                if cluster.params.hedge == Some(HedgeAfter::P95) {
-                    self.time(cluster, now);
-                }
+                self.time(cluster, now);
             }
         }
     }
@@ -87,9 +84,10 @@ impl Judge {
             }
             let window = self.latencies.entry(Arc::as_ptr(&shard.p95) as usize);
             let window = window.or_default();
-            shard
-                .p95
-                .set(window.push(now, counts, &Histogram::BOUNDS, 0.95));
+            let recent = window.push(now, counts);
+            let quantile = |it| recent.quantile(&Histogram::BOUNDS, it);
+            shard.p95.set(quantile(0.95));
+            shard.p99.set(quantile(0.99));
         }
     }
 

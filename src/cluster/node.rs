@@ -14,6 +14,10 @@ use crate::health::{
 use crate::telemetry::Striped;
 use crate::upstream::Endpoint;
 
+mod silence;
+
+pub use silence::Waits;
+
 /// One backend process, known by cluster, id and address.
 ///
 /// A new address under an old id is another node: it starts fresh.
@@ -40,6 +44,10 @@ struct Hot {
     /// Learned only where the cluster chooses or caps by it.
     latency: AtomicU64,
     limit: AtomicU32,
+    /// When a response's head last came of it.
+    heard: AtomicU64,
+    overdue: AtomicU64,
+    suspicion: AtomicU64,
 }
 
 /// A failure, other than a refused connection, that an attempt met.
@@ -107,11 +115,14 @@ impl Node {
         self.drained.store(drained, Relaxed);
     }
 
-    /// What is known of it now: what probes say, then what requests met.
+    /// What is known of it now: what probes say, then what requests met, then what they wait for.
     pub fn verdict(&self, now: Millis) -> Verdict {
-        match self.probed() {
-            Probed::Down => Verdict::Down,
-            Probed::Up | Probed::Unknown => self.standing().verdict(now),
+        if self.probed() == Probed::Down {
+            return Verdict::Down;
+        }
+        match self.standing().verdict(now) {
+            Verdict::Healthy => self.suspicion().verdict(now),
+            verdict => verdict,
         }
     }
 
@@ -119,10 +130,14 @@ impl Node {
     pub fn admits(&self, now: Millis) -> bool {
         match self.verdict(now) {
             Verdict::Healthy => true,
-            Verdict::Suspect | Verdict::Ejected | Verdict::Down => false,
+            Verdict::Suspect | Verdict::Silent | Verdict::Ejected | Verdict::Down => false,
             Verdict::OnTrial => {
                 let standing = self.standing();
-                self.replace_standing(standing, standing.on_trial(now))
+                if standing.is_serving() {
+                    self.tries_silent(now)
+                } else {
+                    self.replace_standing(standing, standing.on_trial(now))
+                }
             }
         }
     }
@@ -314,7 +329,7 @@ impl Node {
 mod tests {
     use super::*;
 
-    fn node() -> Node {
+    pub(super) fn node() -> Node {
         let endpoint = Endpoint::new("127.0.0.1:1".parse().unwrap());
         Node::new("a".to_owned(), endpoint, 1)
     }

@@ -261,6 +261,9 @@ impl Prober {
         });
         let spared = || cluster.spares(watched.place.shard, replica.slot, now);
         let params = &cluster.params.probe;
+        if outcome == Outcome::Good && params.check.reaches_application() {
+            answers(cluster, &replica.node, now);
+        }
         let change = watched.probing.ended(begun.at, outcome, params, spared);
         match change {
             None => {}
@@ -278,6 +281,15 @@ impl Prober {
     fn random(&mut self) -> u64 {
         self.drawn += 1;
         self.random.hash_one(self.drawn)
+    }
+}
+
+/// An answer to a probe that requests could have had, too: what waits at the node is slow, not lost.
+fn answers(cluster: &Cluster, node: &Node, now: Millis) {
+    if node.is_suspect() && node.heard(now) {
+        cluster.load.hold.wake_all();
+        let (cluster, node) = (&cluster.name, node.id());
+        info!(cluster, node, "the node answers a probe");
     }
 }
 
@@ -319,6 +331,7 @@ fn seen(node: &Node) -> Seen {
     Seen {
         in_flight: node.in_flight(),
         stands,
+        is_suspect: node.is_suspect(),
     }
 }
 

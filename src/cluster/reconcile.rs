@@ -267,6 +267,7 @@ impl Builder<'_> {
             counters: old.map_or_else(|| self.stripes(), |it| Arc::clone(&it.counters)),
             queue: old.map(|it| Arc::clone(&it.queue)).unwrap_or_default(),
             p95: old.map(|it| Arc::clone(&it.p95)).unwrap_or_default(),
+            p99: old.map(|it| Arc::clone(&it.p99)).unwrap_or_default(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Which nodes are in rotation, and which must stay.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::desired::{Caps, ClusterParams};
 use super::load::Turnstile;
-use super::node::Node;
+use super::node::{Node, Waits};
 use super::state::{Cluster, Replica, Shard};
-use crate::health::{Millis, Verdict};
+use crate::health::{Millis, Verdict, is_suspect};
 use crate::routing::WhenShardDown;
 
 impl Replica {
@@ -24,7 +25,7 @@ impl Replica {
     pub fn is_well(&self, now: Millis) -> bool {
         let stands = match self.node.verdict(now) {
             Verdict::Healthy | Verdict::OnTrial => true,
-            Verdict::Suspect | Verdict::Ejected | Verdict::Down => false,
+            Verdict::Suspect | Verdict::Silent | Verdict::Ejected | Verdict::Down => false,
         };
         stands && self.is_active() && self.node.endpoint().is_resolved()
     }
@@ -101,15 +102,34 @@ impl Cluster {
     /// Whether the node in `slot` of `shard` may be put out of rotation at `now`: whether as many
     /// others as must stay would stay, of those that could serve in its place.
     pub fn spares(&self, shard: usize, slot: usize, now: Millis) -> bool {
-        let serves = |it: &&Replica| it.slot != slot && it.serves(now);
         let keep = self.params.eject.keep;
+        let others = self.others(shard, slot, now);
+        others.take(keep).count() == keep
+    }
+
+    /// Whether an attempt that `waits` for more than `patience` at the node in `slot` of `shard` makes it
+    /// suspect: whether enough do, and as many others as must stay are in rotation and answer.
+    pub fn suspects(
+        &self,
+        (shard, slot): (usize, usize),
+        waits: &Waits<'_>,
+        patience: Duration,
+        now: Millis,
+    ) -> bool {
+        let others = self.others(shard, slot, now);
+        let others = others.map(|it| it.node.as_other());
+        is_suspect(waits.overdue, now, patience, self.params.eject.keep, others)
+    }
+
+    /// The nodes in rotation that could serve in the place of the one in `slot` of `shard`.
+    fn others(&self, shard: usize, slot: usize, now: Millis) -> impl Iterator<Item = &Replica> {
         let in_place: &[Shard] = if self.reaches_beyond_a_shard() {
             &self.shards
         } else {
             std::slice::from_ref(&self.shards[shard])
         };
-        let others = in_place.iter().flat_map(|it| &it.replicas);
-        others.filter(serves).take(keep).count() == keep
+        let serves = move |it: &&Replica| it.slot != slot && it.serves(now);
+        in_place.iter().flat_map(|it| &it.replicas).filter(serves)
     }
 
     /// Whether nodes of other shards serve in the place of one: as replicas, or because the cluster

@@ -89,8 +89,10 @@ pub struct Shard {
     pub counters: Arc<Striped<ShardCounters>>,
     /// Those who wait for a place at its nodes.
     pub queue: Arc<Turnstile>,
-    /// How long 95 of 100 of its answers take, lately, where that is asked for.
+    /// How long 95 of 100 of its answers take, lately.
     pub p95: Arc<Quantile>,
+    /// The same of 99.
+    pub p99: Arc<Quantile>,
 }
 
 /// A node in its place in the topology.

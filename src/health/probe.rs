@@ -103,6 +103,8 @@ pub struct Seen {
     pub in_flight: u32,
     /// How it stands by what requests met.
     pub stands: Stands,
+    /// Whether requests that wait at it made it suspect.
+    pub is_suspect: bool,
 }
 
 /// How a node stands by what requests met.
@@ -238,6 +240,7 @@ impl Probing {
     ) -> Look {
         let (interval, urgent) = params.paces();
         self.stands(now, seen.stands, params);
+        self.silence.tell(seen.is_suspect);
         let waiting = u64::from(seen.in_flight);
         self.silence.look(now, waiting, &attempts, interval / LOOKS);
         if self.is_urgent() {

@@ -18,17 +18,13 @@ pub struct QuantileWindow<const BUCKETS: usize> {
     samples: VecDeque<(Millis, [u64; BUCKETS])>,
 }
 
+/// What the histogram counted in that time.
+#[derive(Clone, Copy, Debug)]
+pub struct Recent<const BUCKETS: usize>([u64; BUCKETS]);
+
 impl<const BUCKETS: usize> QuantileWindow<BUCKETS> {
-    /// Takes the `counts` of all buckets since the histogram began, and tells the `quantile` of what
-    /// came lately: between the `bounds` of its bucket, in seconds, as Prometheus' `histogram_quantile`
-    /// estimates it. `None` while too little came, or beyond the last bound.
-    pub fn push(
-        &mut self,
-        now: Millis,
-        counts: [u64; BUCKETS],
-        bounds: &[f64],
-        quantile: f64,
-    ) -> Option<Duration> {
+    /// Takes the `counts` of all buckets since the histogram began, and tells what came lately.
+    pub fn push(&mut self, now: Millis, counts: [u64; BUCKETS]) -> Recent<BUCKETS> {
         let is_due = |(at, _): &(Millis, _)| now.saturating_sub(*at) >= WINDOW_MS / SAMPLES;
         if self.samples.back().is_none_or(is_due) {
             self.samples.push_back((now, counts));
@@ -36,9 +32,18 @@ impl<const BUCKETS: usize> QuantileWindow<BUCKETS> {
         while self.samples.len() > 1 && now.saturating_sub(self.samples[1].0) >= WINDOW_MS {
             self.samples.pop_front();
         }
-        let begin = self.samples.front()?.1;
-        let recent: [u64; BUCKETS] = std::array::from_fn(|at| counts[at].saturating_sub(begin[at]));
-        estimate(&recent, bounds, quantile)
+        let begin = self.samples.front().map_or(counts, |it| it.1);
+        Recent(std::array::from_fn(|at| {
+            counts[at].saturating_sub(begin[at])
+        }))
+    }
+}
+
+impl<const BUCKETS: usize> Recent<BUCKETS> {
+    /// The `quantile`, between the `bounds` of its bucket, in seconds, as Prometheus'
+    /// `histogram_quantile` estimates it. `None` while too little came, or beyond the last bound.
+    pub fn quantile(&self, bounds: &[f64], quantile: f64) -> Option<Duration> {
+        estimate(&self.0, bounds, quantile)
     }
 }
 
@@ -69,10 +74,9 @@ mod tests {
 
     fn p95(counts: [u64; 4]) -> Option<u128> {
         let mut window = QuantileWindow::default();
-        window.push(0, [0; 4], &BOUNDS, 0.95);
-        window
-            .push(1000, counts, &BOUNDS, 0.95)
-            .map(|it| it.as_micros())
+        window.push(0, [0; 4]);
+        let recent = window.push(1000, counts).quantile(&BOUNDS, 0.95);
+        recent.map(|it| it.as_micros())
     }
 
     #[test]
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn what_is_old_is_forgotten() {
         let mut window = QuantileWindow::default();
-        let mut push = |at, counts| window.push(at, counts, &BOUNDS, 0.95);
+        let mut push = |at, counts| window.push(at, counts).quantile(&BOUNDS, 0.95);
         assert_eq!(push(0, [0, 0, 1000, 0]), None);
         for at in 1..=10 {
             push(at * 1000, [at * 100, 0, 1000, 0]);

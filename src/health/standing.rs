@@ -71,6 +71,8 @@ pub enum Verdict {
     OnTrial,
     /// It refused a moment ago.
     Suspect,
+    /// Requests wait at it, and it answers none.
+    Silent,
     /// It failed too often.
     Ejected,
     /// Probes say that it does not answer; no word of requests.

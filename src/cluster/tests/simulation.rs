@@ -16,10 +16,15 @@ const REQUEST_EVERY_MS: Millis = 5;
 const FAULTS_END_MS: Millis = 30_000;
 const END_MS: Millis = 130_000;
 const ATTEMPT_TIMEOUT_MS: Millis = 2000;
+/// What is usual is far below what an attempt waits at least before that says something.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE_MS: Millis = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behaviour {
     Well,
+    /// Some answers take long, and most do not.
+    Mixed,
     Refuses,
     Hangs,
     Fails,
@@ -34,6 +39,14 @@ struct Attempt {
     began: Millis,
     /// What its node does with it; decided when it begins.
     met: Behaviour,
+}
+
+/// What happens to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// It has waited beyond what is usual.
+    Overdue,
+    Ends,
 }
 
 #[derive(Debug)]
@@ -55,8 +68,11 @@ struct Simulation {
     policy: Policy,
     requests: Vec<Request>,
     attempts: Vec<Option<Attempt>>,
-    /// When what happens: an attempt's end, by its number.
-    ends: BinaryHeap<Reverse<(Millis, usize)>>,
+    /// When what happens to an attempt, by its number.
+    events: BinaryHeap<Reverse<(Millis, usize, Event)>>,
+    /// How many attempts each node was sent.
+    sent: [u32; 6],
+    suspicions: u32,
 }
 
 impl Simulation {
@@ -72,7 +88,9 @@ impl Simulation {
             policy,
             requests: Vec::new(),
             attempts: Vec::new(),
-            ends: BinaryHeap::new(),
+            events: BinaryHeap::new(),
+            sent: [0; 6],
+            suspicions: 0,
         }
     }
 
@@ -89,11 +107,12 @@ impl Simulation {
             if self.now < FAULTS_END_MS && self.draw(1500) == 0 {
                 let behaviours = [
                     Behaviour::Well,
+                    Behaviour::Mixed,
                     Behaviour::Refuses,
                     Behaviour::Hangs,
                     Behaviour::Fails,
                 ];
-                let (node, behaviour) = (self.draw(6), self.draw(4));
+                let (node, behaviour) = (self.draw(6), self.draw(5));
                 self.behaviours[usize::try_from(node).unwrap()] =
                     behaviours[usize::try_from(behaviour).unwrap()];
             }
@@ -107,17 +126,30 @@ impl Simulation {
     /// A millisecond passes.
     fn step(&mut self) {
         self.now += 1;
-        while let Some(Reverse((at, attempt))) = self.ends.peek().copied()
+        while let Some(Reverse((at, attempt, event))) = self.events.peek().copied()
             && at <= self.now
         {
-            self.ends.pop();
-            if let Some(ended) = self.attempts[attempt].take() {
-                self.end(ended);
+            self.events.pop();
+            match event {
+                Event::Overdue => self.overdue(attempt),
+                Event::Ends => {
+                    if let Some(ended) = self.take(attempt) {
+                        self.end(ended);
+                    }
+                }
             }
         }
         if self.now.is_multiple_of(REQUEST_EVERY_MS) {
             self.arrive();
         }
+    }
+
+    /// The attempt of this number, which is under way no more.
+    fn take(&mut self, number: usize) -> Option<Attempt> {
+        let attempt = self.attempts[number].take()?;
+        let replica = attempt.target.replica(&self.state.clusters[0]);
+        replica.node.end();
+        Some(attempt)
     }
 
     fn arrive(&mut self) {
@@ -149,18 +181,29 @@ impl Simulation {
         assert_eq!(target.shard, it.owner, "a key must stay with its shard");
         it.attempts += 1;
         it.visited.push(replica.slot);
-        let met = self.behaviours[replica.slot];
+        let (slot, seen) = (replica.slot, replica.node.standing());
+        let met = self.behaviours[slot];
+        // Every fourth of a node's: others come between.
+        self.sent[slot] += 1;
+        let is_slow = self.sent[slot].is_multiple_of(4);
         let takes = match met {
-            Behaviour::Well | Behaviour::Fails => 2,
+            Behaviour::Mixed if is_slow => ATTEMPT_TIMEOUT_MS / 2,
+            Behaviour::Well | Behaviour::Mixed | Behaviour::Fails => 2,
             Behaviour::Refuses => 0,
             Behaviour::Hangs => ATTEMPT_TIMEOUT_MS,
         };
-        self.ends
-            .push(Reverse((self.now + takes, self.attempts.len())));
+        replica.node.begin();
+        let number = self.attempts.len();
+        let mut happens =
+            |after, event| self.events.push(Reverse((self.now + after, number, event)));
+        happens(takes, Event::Ends);
+        if takes > PATIENCE_MS {
+            happens(PATIENCE_MS, Event::Overdue);
+        }
         self.attempts.push(Some(Attempt {
             request,
             target,
-            seen: replica.node.standing(),
+            seen,
             began: self.now,
             met,
         }));
@@ -174,7 +217,8 @@ impl Simulation {
         let random = self.draw(u64::MAX);
         let cluster = &self.state.clusters[0];
         let failure = match attempt.met {
-            Behaviour::Well => {
+            Behaviour::Well | Behaviour::Mixed => {
+                node.heard(now);
                 node.answered(attempt.seen, now);
                 let it = &mut self.requests[attempt.request];
                 (it.answered, it.ended) = (Some(attempt.target), true);
@@ -185,6 +229,9 @@ impl Simulation {
                 Failure::Connect
             }
             Behaviour::Hangs | Behaviour::Fails => {
+                if attempt.met == Behaviour::Fails {
+                    node.heard(now);
+                }
                 let evidence = Evidence {
                     seen: attempt.seen,
                     began: attempt.began,
@@ -207,6 +254,40 @@ impl Simulation {
             }
         };
         self.follow(attempt, failure);
+    }
+
+    /// An attempt has waited beyond what is usual; who waits so leaves at its end.
+    fn overdue(&mut self, number: usize) {
+        let Some(attempt) = self.attempts[number] else {
+            return;
+        };
+        let cluster = &self.state.clusters[0];
+        let replica = attempt.target.replica(cluster);
+        let (slot, node) = (replica.slot, Arc::clone(&replica.node));
+        if node.is_suspect() {
+            // It was to show whether the node answers again.
+            let attempt = self.take(number).expect("it must wait");
+            self.follow(attempt, Failure::Left);
+            return;
+        }
+        let Some(waits) = node.waits(attempt.began) else {
+            return;
+        };
+        let others = (attempt.target.shard, slot);
+        let suspects = cluster.suspects(others, &waits, PATIENCE, self.now);
+        if suspects && node.suspect(&waits, self.now) {
+            let hangs = |it: &Attempt| it.target == attempt.target && it.met == Behaviour::Hangs;
+            let lately = self.attempts.iter().rev().take(1000).flatten();
+            assert!(
+                lately.copied().any(|it| hangs(&it)),
+                "who answers some must not be suspect"
+            );
+            self.suspicions += 1;
+            self.checks_floor(attempt.target.shard);
+            self.moves(slot);
+        }
+        // It counts until it ends: longer than any other here.
+        std::mem::forget(waits);
     }
 
     /// What follows a failed attempt, as `forward` has it.
@@ -254,14 +335,16 @@ impl Simulation {
             .filter(|at| self.attempts[*at].as_ref().is_some_and(waits))
             .collect();
         for at in waiting {
-            let attempt = self.attempts[at].take().expect("it must wait");
+            let attempt = self.take(at).expect("it must wait");
             self.follow(attempt, Failure::Left);
         }
     }
 
     fn checks_floor(&self, shard: usize) {
         let replicas = &self.state.clusters[0].shards[shard].replicas;
-        let left = replicas.iter().filter(|it| it.node.standing().is_serving());
+        let left = replicas
+            .iter()
+            .filter(|it| it.node.verdict(self.now) == Verdict::Healthy);
         assert!(left.count() >= 1, "a shard must keep a node");
     }
 
@@ -315,6 +398,46 @@ fn whatever_nodes_do_requests_go_where_they_may_and_all_comes_home() {
             "the run of KEYWAY_SIMULATION_SEED={seed} failed"
         );
     }
+}
+
+/// A node stops: it is passed by long before an attempt's time is over, and what waited moved on.
+#[test]
+fn a_silent_node_is_passed_by_at_once() {
+    let mut simulation = Simulation::new(7);
+    while simulation.now < 2000 {
+        simulation.step();
+    }
+    simulation.behaviours[0] = Behaviour::Hangs;
+    while simulation.now < 2400 {
+        simulation.step();
+    }
+    assert_eq!(simulation.suspicions, 1);
+    let node = &simulation.state.clusters[0].shards[0].replicas[0].node;
+    assert_eq!(node.verdict(simulation.now), Verdict::Silent);
+    // Whoever waits now tries it anew.
+    let waits = |it: &&Attempt| it.target.replica(&simulation.state.clusters[0]).slot == 0;
+    let waiting = simulation.attempts.iter().flatten().filter(waits);
+    assert_eq!(waiting.count(), 0);
+    simulation.behaviours[0] = Behaviour::Well;
+    while simulation.now < 4400 {
+        simulation.step();
+    }
+    let node = &simulation.state.clusters[0].shards[0].replicas[0].node;
+    assert_eq!(node.verdict(simulation.now), Verdict::Healthy);
+}
+
+/// All nodes hang, which is nobody's fault: none is suspect.
+#[test]
+fn where_all_are_silent_nobody_is_suspect() {
+    let mut simulation = Simulation::new(3);
+    while simulation.now < 2000 {
+        simulation.step();
+    }
+    simulation.behaviours.fill(Behaviour::Hangs);
+    while simulation.now < 3500 {
+        simulation.step();
+    }
+    assert_eq!(simulation.suspicions, 0);
 }
 
 /// Everything fails for thirty seconds: attempts stay within the budget.

@@ -10,6 +10,8 @@ pub(super) struct Silence {
     glance: Option<(Millis, u64)>,
     /// Whether there was no answer since the look before, nor a good probe that explains it.
     is_suspect: bool,
+    /// Whether those who wait say so.
+    is_told: bool,
     /// The attempts that the node had been sent before its last good probe: they are slow, not lost.
     explained: u64,
 }
@@ -41,9 +43,14 @@ impl Silence {
         self.glance = Some((now, answered));
     }
 
+    /// What those who wait make of it.
+    pub(super) fn tell(&mut self, is_suspect: bool) {
+        self.is_told = is_suspect;
+    }
+
     /// Whether the node is to be suspected for it.
     pub(super) fn is_suspect(&self) -> bool {
-        self.is_suspect
+        self.is_suspect || self.is_told
     }
 
     /// A good probe explains why the `sent` attempts have no answer that the node was sent before it.

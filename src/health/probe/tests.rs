@@ -36,6 +36,7 @@ impl Course {
             seen: Seen {
                 in_flight: 0,
                 stands: Stands::Serving,
+                is_suspect: false,
             },
             attempts: Attempts::default(),
         }
@@ -75,6 +76,20 @@ impl Course {
         self.attempts.answered += 1;
         self.attempts.good += 1;
     }
+}
+
+#[test]
+fn a_suspect_node_is_probed_at_once_and_by_requests_not_proved() {
+    let mut course = Course::new(params());
+    course.probe(Outcome::Good);
+    (course.now, course.seen.in_flight) = (700, 3);
+    assert_eq!(course.look(), Look::Wait);
+    course.seen.is_suspect = true;
+    // Answers that came before say nothing of now.
+    course.answer();
+    assert_eq!(course.begin(), 700);
+    course.end(700, Outcome::Bad);
+    assert_eq!(course.begin(), 700 + 2000 / URGENT);
 }
 
 #[test]
@@ -307,17 +322,21 @@ fn happens() -> impl Strategy<Value = Happens> {
         outcome,
         counts,
         0..20_usize,
-        any::<bool>(),
+        (any::<bool>(), prop::bool::weighted(0.1)),
         any::<u64>(),
     )
         .prop_map(
-            |(stands, outcome, (in_flight, answers, failures), takes, spared, random)| Happens {
-                seen: Seen { in_flight, stands },
+            |(stands, outcome, (in_flight, answers, failures), takes, flags, random)| Happens {
+                seen: Seen {
+                    in_flight,
+                    stands,
+                    is_suspect: flags.1,
+                },
                 answers,
                 failures,
                 outcome,
                 takes,
-                spared,
+                spared: flags.0,
                 random,
             },
         )

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::super::error::AttemptError;
 use super::Try;
-use crate::health::Verdict;
+use crate::cluster::Waits;
+use crate::health::{Verdict, is_too_late, patience};
 use crate::net::{Alarm, clock};
 
 /// From when on an attempt wants to know whether its node left rotation: most have their answer
@@ -24,6 +25,7 @@ pub(super) struct Expiry<'a> {
     /// When the attempt's time began, since it is the node's turn.
     turn: Option<Instant>,
     watch: Watch<'a>,
+    wait: Wait<'a>,
 }
 
 /// Whether the attempt is told when its node leaves rotation.
@@ -36,18 +38,31 @@ enum Watch<'a> {
     Settled,
 }
 
+/// Whether the attempt's wait tells something of its node.
+enum Wait<'a> {
+    /// Not yet: it began then, or with its turn.
+    Usual(Option<Instant>),
+    /// It is beyond what is usual, and was told.
+    Overdue { _counted: Option<Waits<'a>> },
+    /// The node was suspect already, and this attempt is to show whether it still is.
+    Anew(Option<Instant>),
+}
+
 impl<'a> Expiry<'a> {
     pub(super) fn new(it: &'a Try<'a>) -> Self {
-        let in_rotation = it.node().verdict(it.call.now()) == Verdict::Healthy;
+        let (watch, wait) = match it.node().verdict(it.call.now()) {
+            Verdict::Healthy => (Watch::Patient, Wait::Usual(None)),
+            Verdict::Silent => (Watch::Settled, Wait::Anew(None)),
+            Verdict::OnTrial | Verdict::Suspect | Verdict::Ejected | Verdict::Down => {
+                (Watch::Settled, Wait::Overdue { _counted: None })
+            }
+        };
         Self {
             it,
             alarm: Alarm::default(),
             turn: None,
-            watch: if in_rotation {
-                Watch::Patient
-            } else {
-                Watch::Settled
-            },
+            watch,
+            wait,
         }
     }
 
@@ -73,17 +88,16 @@ impl<'a> Expiry<'a> {
         });
         let limit = call.cluster().params.attempt_timeout;
         let end = turn + limit;
-        if matches!(self.watch, Watch::Patient) && turn + PATIENCE < end.min(call.deadline) {
+        let last = end.min(call.deadline);
+        if matches!(self.watch, Watch::Patient) && turn + PATIENCE < last {
             ready!(self.alarm.poll_until(cx, turn + PATIENCE));
             self.watch = Watch::Told(Box::pin(self.it.node().left()));
         }
-        if self.poll_left(cx).is_ready() {
-            self.watch = Watch::Settled;
-            if call.may_move(self.it.pick, self.it.number) {
-                return Poll::Ready(AttemptError::Left);
-            }
+        let moves = self.poll_left(cx).is_ready() || ready!(self.poll_overdue(cx, turn, last));
+        if moves && call.may_move(self.it.pick, self.it.number) {
+            return Poll::Ready(AttemptError::Left);
         }
-        ready!(self.alarm.poll_until(cx, end.min(call.deadline)));
+        ready!(self.alarm.poll_until(cx, last));
         Poll::Ready(if end < call.deadline {
             // Who is told late by a quarter was not running: it is not the node that was slow.
             let late = clock::now().saturating_duration_since(end) > limit / 4;
@@ -93,16 +107,54 @@ impl<'a> Expiry<'a> {
         })
     }
 
+    /// Ready when the node left rotation, once.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Watch::Told(left) = &mut self.watch else {
             return Poll::Pending;
         };
         // The node may have left before it was asked to tell.
         let told = left.as_mut().poll(cx).is_ready();
-        match self.it.node().verdict(self.it.call.now()) {
-            Verdict::Ejected | Verdict::Down => Poll::Ready(()),
-            _ if told => Poll::Ready(()),
-            Verdict::Healthy | Verdict::OnTrial | Verdict::Suspect => Poll::Pending,
+        let is_out = match self.it.node().verdict(self.it.call.now()) {
+            Verdict::Silent | Verdict::Ejected | Verdict::Down => true,
+            Verdict::Healthy | Verdict::OnTrial | Verdict::Suspect => false,
+        };
+        if told || is_out {
+            self.watch = Watch::Settled;
+            return Poll::Ready(());
         }
+        Poll::Pending
+    }
+
+    /// Ready when what the wait tells of the node is known, and told: with whether another node is to be
+    /// tried. Most attempts have their answer before.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>, turn: Instant, last: Instant) -> Poll<bool> {
+        let (Wait::Usual(since) | Wait::Anew(since)) = &mut self.wait else {
+            return Poll::Ready(false);
+        };
+        let shard = &self.it.cluster().shards[self.it.target.shard];
+        let Some(patience) = patience(shard.p99.get()) else {
+            return Poll::Ready(false);
+        };
+        let since = since.get_or_insert(turn);
+        loop {
+            let due = *since + patience;
+            if due >= last {
+                return Poll::Ready(false);
+            }
+            ready!(self.alarm.poll_until(cx, due));
+            let now = clock::now();
+            if !is_too_late(now.saturating_duration_since(due)) {
+                break;
+            }
+            *since = now;
+        }
+        let sent = self.it.call.thread().millis(*since);
+        let is_anew = matches!(self.wait, Wait::Anew(_));
+        let counted = self.it.node().waits(sent).filter(|_| !is_anew);
+        if let Some(waits) = &counted {
+            self.it.observe_silence(waits, patience);
+        }
+        self.wait = Wait::Overdue { _counted: counted };
+        Poll::Ready(is_anew)
     }
 }

@@ -4,6 +4,7 @@
 //! idle say nothing of the node.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use http::StatusCode;
 use tracing::info;
@@ -12,7 +13,7 @@ use super::super::error::AttemptError;
 use super::super::reply::NodeHead;
 use super::Try;
 use crate::cluster::counters::EjectedFor;
-use crate::cluster::{Evidence, Failed};
+use crate::cluster::{Evidence, Failed, Waits};
 use crate::health::Blame;
 use crate::net::clock;
 use crate::retry::GrpcCode;
@@ -21,6 +22,11 @@ use crate::routing::Prefer;
 impl Try<'_> {
     /// Takes note of the head that the node answered with.
     pub(super) fn observe_answer(&self, head: &NodeHead) {
+        if self.node().heard(self.millis()) {
+            let (cluster, node) = (&self.cluster().name, self.node().id());
+            info!(cluster, node, "the node answers what waits at it");
+            self.cluster().load.hold.wake_all();
+        }
         let eject = &self.cluster().params.eject;
         let status = head.status().as_u16();
         self.learn(matches!(status, 429 | 503));
@@ -44,6 +50,22 @@ impl Try<'_> {
             self.refused(error, on.connect);
         } else if error.blames_node(on) {
             self.failed(Blame::Silence);
+        }
+    }
+
+    /// Takes note that it waits for a head beyond `patience`.
+    pub(super) fn observe_silence(&self, waits: &Waits<'_>, patience: Duration) {
+        let (cluster, node, now) = (self.cluster(), self.node(), self.millis());
+        let place = (self.target.shard, self.target.replica(cluster).slot);
+        if cluster.suspects(place, waits, patience, now) && node.suspect(waits, now) {
+            let shard = &cluster.shards[self.target.shard];
+            let counters = shard.counters.of(self.call.thread().index);
+            counters.suspicions.increment();
+            let (cluster, node, overdue) = (&cluster.name, node.id(), waits.overdue);
+            info!(
+                cluster,
+                node, overdue, "the node answers nothing of what waits at it"
+            );
         }
     }
 
