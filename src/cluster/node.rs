@@ -142,6 +142,18 @@ impl Node {
         }
     }
 
+    /// Whether the request that tries it anew may wait in vain or meet a failure, and another that loses
+    /// nothing by that may still come: `within` such a time since it may be tried.
+    pub fn risks(&self, now: Millis, within: Duration) -> bool {
+        let standing = self.standing();
+        let due_for = if standing.is_serving() {
+            self.suspicion().due_for(now)
+        } else {
+            standing.due_for(now)
+        };
+        due_for.is_some_and(|it| Duration::from_millis(it) < within)
+    }
+
     /// Takes note of a refused connection by an attempt that began under `seen`; whether that
     /// changed what was known.
     ///

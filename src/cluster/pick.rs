@@ -22,6 +22,8 @@ pub struct Pick {
     tries: usize,
     /// Whether the last of them was not well.
     resorted: bool,
+    /// Whether it leaves it to others to try a node anew.
+    leaves_trials: bool,
 }
 
 /// A node to try.
@@ -58,6 +60,17 @@ impl Pick {
             tried: [0; ATTEMPTS_MAX],
             tries: 0,
             resorted: false,
+            leaves_trials: false,
+        }
+    }
+
+    /// The same of a request that may not be repeated, if `leaves`: it would be lost with a trial that
+    /// fails, so it leaves trials to others for the cluster's `eject.base`, as long as another node is well.
+    #[must_use]
+    pub fn leaving_trials(self, leaves: bool) -> Self {
+        Self {
+            leaves_trials: leaves,
+            ..self
         }
     }
 
@@ -93,9 +106,11 @@ impl Pick {
             is_capped |= !has_place && target.replica(cluster).is_well(now);
             has_place
         };
-        let admits = |target: &Target| target.replica(cluster).admits(now);
+        let admits = |target: &Target| {
+            !self.leaves(target, cluster, now) && target.replica(cluster).admits(now)
+        };
         let found = if cluster.params.prefer == Prefer::LeastLoaded {
-            self.lightest(cluster, now, &random, has_place)
+            self.lightest(cluster, now, &random, &mut has_place)
         } else {
             let bound = cluster.balance_bound();
             let eager = |it: &Target| {
@@ -113,6 +128,11 @@ impl Pick {
                     .then(|| all.find(|it| has_place(it) && admits(it)))?
             })
         };
+        let found = found.or_else(|| {
+            let mut left = self.untried(cluster, Reach::Configured);
+            self.leaves_trials
+                .then(|| left.find(|it| has_place(it) && it.replica(cluster).admits(now)))?
+        });
         match found {
             Some(target) => Next::Well(target),
             None if is_capped => Next::Full,
@@ -136,7 +156,9 @@ impl Pick {
             let replica = target.replica(cluster);
             match replica.node.verdict(now) {
                 // Somebody has to try it.
-                Verdict::OnTrial if replica.admits(now) => return Some(target),
+                Verdict::OnTrial if !self.leaves(&target, cluster, now) && replica.admits(now) => {
+                    return Some(target);
+                }
                 Verdict::Healthy if replica.is_active() && count < well.len() => {
                     well[count] = Some(target);
                     count += 1;
@@ -159,6 +181,12 @@ impl Pick {
         let rank = self.tries;
         let chosen = if cost(other) < cost(one) { other } else { one };
         Some(Target { rank, ..chosen })
+    }
+
+    /// Whether it leaves it to others to try `target` anew.
+    fn leaves(&self, target: &Target, cluster: &Cluster, now: Millis) -> bool {
+        let within = cluster.params.eject.times.base;
+        self.leaves_trials && target.replica(cluster).node.risks(now, within)
     }
 
     /// Gives back the last node that [`next`](Self::next) found: it was not tried after all.

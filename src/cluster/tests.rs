@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::desired::{Balance, Caps, ClusterParams, Desired};
 use super::*;
-use crate::health::Standing;
+use crate::health::{EjectParams, Standing};
 use crate::key::KeySpec;
 use crate::placement::{Algorithm, Replication, SlotBits};
 use crate::routing::{MissingKey, Prefer, Route, RouteMatch, WhenShardDown};
@@ -180,6 +180,40 @@ fn the_only_well_node_is_known_as_such() {
 }
 
 /// The node that each of many keys would be sent to.
+/// What `repeatable` requests and others try first while the first node of the key waits for a trial.
+fn tried_first(state: &State, repeatable: bool, now: u64) -> usize {
+    let mut pick = pick(state, b"pinned").leaving_trials(!repeatable);
+    let target = pick.next(&state.clusters[0], now, || 0).target().unwrap();
+    target.rank
+}
+
+#[test]
+fn a_trial_is_left_to_what_may_be_repeated_for_a_while() {
+    let params = ClusterParams {
+        prefer: Prefer::Order,
+        ..ClusterParams::default()
+    };
+    let base = u64::try_from(params.eject.times.base.as_millis()).unwrap();
+    let state = first(topology(&[2]), params);
+    let (node, other) = (node(&state, "0.0"), node(&state, "0.1"));
+    assert!(node.eject(0, &EjectParams::default(), 0));
+    let due = node.standing().time();
+    // The other one does without until it has waited for long; and the trial is one.
+    assert_eq!(tried_first(&state, false, due), 1);
+    assert_eq!(tried_first(&state, false, due + base - 1), 1);
+    assert_eq!(tried_first(&state, false, due + base), 0);
+    assert_eq!(tried_first(&state, false, due + base), 1);
+    // What may be repeated tries it as soon as that may be.
+    let due = node.standing().time();
+    assert_eq!(tried_first(&state, true, due - 1), 1);
+    assert_eq!(tried_first(&state, true, due), 0);
+    // Where no other node is left nobody waits for another request.
+    let due = node.standing().time();
+    assert!(other.eject(due, &EjectParams::default(), u64::MAX));
+    assert_eq!(tried_first(&state, false, due), 0);
+    assert!(!node.admits(due));
+}
+
 fn spread(state: &State, now: u64) -> Vec<String> {
     let cluster = &state.clusters[0];
     let random = Cell::new(1_u64);

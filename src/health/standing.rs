@@ -138,6 +138,14 @@ impl Standing {
         self.place() == Place::Trial
     }
 
+    /// For how long a request might have tried a node that was ejected; `None` while none may.
+    pub fn due_for(self, now: Millis) -> Option<Millis> {
+        match self.place() {
+            Place::Ejected | Place::Trial => now.checked_sub(self.time()),
+            Place::Serving | Place::Resting => None,
+        }
+    }
+
     /// What it was ejected for last, as long as it is out.
     pub fn blame(self) -> Blame {
         match self.bits(FAILURES_BITS + EJECTIONS_BITS, BLAME_BITS) {

@@ -162,6 +162,11 @@ impl Suspicion {
             _ => Verdict::Silent,
         }
     }
+
+    /// For how long a request might have tried the node; `None` while none may.
+    pub fn due_for(self, now: Millis) -> Option<Millis> {
+        now.checked_sub(self.0).filter(|_| self.is_held())
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +230,10 @@ mod tests {
         let suspicion = Suspicion::since(10);
         assert_eq!(suspicion.verdict(1009), Verdict::Silent);
         assert_eq!(suspicion.verdict(1010), Verdict::OnTrial);
+        assert_eq!(suspicion.due_for(1009), None);
+        assert_eq!(suspicion.due_for(1500), Some(490));
         assert_eq!(Suspicion::default().verdict(5), Verdict::Healthy);
+        assert_eq!(Suspicion::default().due_for(5), None);
     }
 
     proptest! {

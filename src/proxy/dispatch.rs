@@ -117,12 +117,11 @@ async fn answer(
         choice: Choice::Any,
         outcome,
     };
+    let pick = call.prepared(routed.pick);
     let Forwarded { reply, exchange } = match (cluster.params.hold, &routed.placing) {
         // Boxed: few clusters hold requests.
-        (Some(params), Some(placing)) => {
-            Box::pin(hold(&call, routed.pick, placing, params)).await?
-        }
-        _ => pin!(forward(&call, routed.pick)).await?,
+        (Some(params), Some(placing)) => Box::pin(hold(&call, pick, placing, params)).await?,
+        _ => pin!(forward(&call, pick)).await?,
     };
     // To the client any 2xx would be the tunnel (RFC 8441 section 5).
     if is_websocket && reply.head.status().is_success() {

@@ -198,6 +198,13 @@ impl Call<'_> {
         self.thread().millis(clock::recent())
     }
 
+    /// `pick` as this request goes by it: who may not be repeated does not try who may not answer.
+    pub(super) fn prepared(&self, pick: Pick) -> Pick {
+        let is_replayable = self.source.as_ref().is_none_or(Source::is_replayable);
+        let is_repeatable = self.repeatable != RepeatableMethods::None && is_replayable;
+        pick.leaving_trials(!is_repeatable)
+    }
+
     /// The next node of `pick`.
     pub(super) fn next(&self, pick: &mut Pick) -> Next {
         let next = pick.next(self.cluster(), self.now(), || self.thread().random());

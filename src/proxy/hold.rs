@@ -106,7 +106,7 @@ fn place(view: &View, call: &Call<'_>, placed: &Placed<'_>) -> Option<(usize, Pi
     let name = &call.cluster().name;
     let at = view.state.clusters.iter().position(|it| it.name == *name)?;
     let cluster = &view.state.clusters[at];
-    Some((at, placed.pick(cluster)))
+    Some((at, call.prepared(placed.pick(cluster))))
 }
 
 fn count(call: &Call<'_>, what: Held) {

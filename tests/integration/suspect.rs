@@ -89,6 +89,37 @@ fn a_node_that_answers_nothing_is_passed_by_and_what_waits_there_moves_on() {
     assert_eq!(suspicions(&keyway), 1);
 }
 
+#[test]
+fn a_suspect_node_is_tried_now_and_then_by_a_request_that_loses_nothing() {
+    let gate = Gate::default();
+    let (a, b) = (gate.node("a"), Node::start("b"));
+    let keyway = Keyway::sharded("prefer: order, attempt_timeout: 8s", &[&[&a, &b]]);
+    warm(&keyway, &["/k"]);
+    gate.close(true);
+    let gets = [(); 4].map(|()| ask(&keyway, "GET", "/k"));
+    for get in gets {
+        assert_eq!(get.join().unwrap().0.node(), "b");
+    }
+    let sent = a.requests().len();
+    let mut client = keyway.client();
+    until("two trials", || {
+        // A POST would be lost with it.
+        for method in ["POST", "POST", "POST", "GET"] {
+            let begun = Instant::now();
+            let reply = client.ask(method, "/k", &[], b"");
+            assert_eq!((reply.status, reply.node()), (200, "b"));
+            assert!(begun.elapsed() < Duration::from_secs(4));
+        }
+        a.requests().len() == sent + 2
+    });
+    let tried = a.requests().split_off(sent);
+    assert!(tried.iter().all(|it| it.method() == "GET"));
+    gate.close(false);
+    until("it to be back", || client.get("/k").node() == "a");
+    assert!(is_healthy(&keyway, "a"));
+    assert_eq!(suspicions(&keyway), 1);
+}
+
 /// Some answers take a third of a second and most none; those come between.
 #[test]
 fn a_node_that_is_slow_for_some_requests_is_never_suspect() {
@@ -154,4 +185,26 @@ fn where_all_nodes_of_a_shard_are_silent_none_is_suspect() {
         assert_eq!(other.join().unwrap().0.node(), "a");
     }
     assert_eq!(suspicions(&keyway), 0);
+}
+
+#[test]
+fn an_ejected_node_is_tried_by_what_may_be_repeated() {
+    let a = Node::scripted("a", |_| {
+        Then::Send(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec())
+    });
+    let b = Node::start("b");
+    let settings = "prefer: order, eject: { consecutive: 1, base: 500ms, max: 500ms }";
+    let keyway = Keyway::sharded(settings, &[&[&a, &b]]);
+    let mut client = keyway.client();
+    until("three trials", || {
+        assert_eq!(client.get("/k").node(), "b");
+        for _ in 0..5 {
+            assert_eq!(client.ask("POST", "/k", &[], b"").status, 200);
+        }
+        a.requests().len() == 4
+    });
+    // Where nothing else comes a POST is lost, or the node would never be back.
+    until("a trial by POST", || {
+        client.ask("POST", "/k", &[], b"").status == 503
+    });
 }
