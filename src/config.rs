@@ -22,6 +22,7 @@ mod document;
 mod keyway;
 mod limits;
 mod load;
+mod metrics;
 mod named;
 mod or_off;
 mod place;

@@ -20,10 +20,12 @@ use crate::topology::Topology;
 use crate::units::Ratio;
 use crate::upstream::{PoolParams, Protocol};
 
+mod detail;
 mod hedge;
 mod hold;
 mod load;
 
+pub use detail::Detail;
 pub use hedge::HedgeAfter;
 pub use hold::Hold;
 pub use load::{Balance, Caps};
@@ -47,6 +49,8 @@ pub struct Desired {
     pub drain_timeout: Duration,
     /// What is logged of each request.
     pub access_log: AccessLog,
+    /// How finely Prometheus is told.
+    pub metrics: Detail,
     /// What clients may ask of this process.
     pub limits: Limits,
     /// Who is asked what names stand for; whom the system says when empty.
@@ -67,6 +71,7 @@ impl Default for Desired {
             pre_drain: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
             access_log: AccessLog::default(),
+            metrics: Detail::default(),
             limits: Limits::default(),
             nameservers: Vec::new(),
             shown: "null".to_owned(),

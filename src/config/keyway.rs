@@ -12,6 +12,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::cluster::ClusterFile;
 use super::limits::LimitsFile;
+use super::metrics::MetricsFile;
 use super::named::Named;
 use super::place::At;
 use super::problem::Problem;
@@ -45,6 +46,9 @@ pub(super) struct KeywayFile {
     pub(super) drain_timeout: Option<Span>,
     /// A line for each request: off, text or json. Default: off.
     pub(super) access_log: Option<AccessLog>,
+    /// What Prometheus is told.
+    #[serde(default)]
+    metrics: MetricsFile,
     /// Which requests go to which cluster, and where their key is; the first match wins.
     #[serde(default)]
     pub(super) routes: Vec<RouteFile>,
@@ -227,6 +231,7 @@ impl KeywayFile {
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
             access_log: self.access_log.unwrap_or_default(),
+            metrics: self.metrics.detail.unwrap_or_default(),
             limits: self.limits.into_limits(file, problems),
             nameservers: self.resolver.nameservers(),
             ..default

@@ -360,6 +360,7 @@ fn the_examples_load_and_spell_out_the_defaults() {
         (default.pre_drain, default.drain_timeout)
     );
     assert_eq!(spelled.access_log, default.access_log);
+    assert_eq!(spelled.metrics, default.metrics);
     assert_eq!(spelled.limits, default.limits);
     let (spelled, default) = (&spelled.routes[0], &default.routes[0]);
     assert_eq!(
@@ -391,6 +392,7 @@ fn the_schemas_accept_the_examples_and_refuse_mistakes() {
         "pre_drain: 5",
         "threads: 0",
         "access_log: xml",
+        "metrics: { detail: pod }",
         "clusters: { c: { probe: { http: { expect: 101 } } } }",
         "clusters: { c: { retry: { on: [404] } } }",
         "limits: { head_bytes: 32 }",
