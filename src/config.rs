@@ -15,6 +15,7 @@ use crate::forwarded::Forwarded;
 use crate::sources::Sources;
 use crate::topology::Address;
 
+mod access_log;
 mod assemble;
 mod cluster;
 mod decode;

@@ -20,11 +20,15 @@ use crate::topology::Topology;
 use crate::units::Ratio;
 use crate::upstream::{PoolParams, Protocol};
 
+mod access_log;
 mod detail;
 mod hedge;
 mod hold;
 mod load;
 
+pub use access_log::{
+    AccessLog, Field, LineFormat, Only, Piece, Sample, Template, TemplateError, trace_bits,
+};
 pub use detail::Detail;
 pub use hedge::HedgeAfter;
 pub use hold::Hold;
@@ -198,17 +202,4 @@ pub enum Annotation {
     Epoch,
     /// The number of the attempt, from 1.
     Attempts,
-}
-
-/// What is logged of each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLog {
-    /// Nothing.
-    #[default]
-    Off,
-    /// One readable line.
-    Text,
-    /// One JSON object.
-    Json,
 }

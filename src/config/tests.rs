@@ -109,7 +109,23 @@ fn each_mistake_is_named_with_its_place() {
         ),
         (
             format!("{MINIMAL}access_log: xml\n"),
-            "3:13 access_log: expected one of off, text, json, found \"xml\"",
+            "3:13 access_log: expected off, text, json, or keys such as format, found \"xml\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ format: xml }}\n"),
+            "3:23 access_log.format: expected off, text, json or a template such as %{method} %{target} %{status}, found \"xml\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ format: \"%{{methud}}\" }}\n"),
+            "3:23 access_log.format: expected one of the fields time, client, method, target, path, version, host, status, bytes, duration_seconds, route, cluster, shard, node, attempts, class, reason, nodes, bytes_received, first_byte_seconds, overhead_seconds, found %{methud}",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ only: \"slow:1\" }}\n"),
+            "3:21 access_log.only: expected all, errors, or slow: with a duration, such as slow:1s, found \"slow:1\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ sample: 1.5 }}\n"),
+            "3:23 access_log.sample: expected a percentage from 0% to 100%, found the number 1.5",
         ),
         (
             format!("{MINIMAL}limits: {{ a: 1 }}\n"),
@@ -392,6 +408,8 @@ fn the_schemas_accept_the_examples_and_refuse_mistakes() {
         "pre_drain: 5",
         "threads: 0",
         "access_log: xml",
+        "access_log: { format: xml }",
+        "access_log: { only: slow }",
         "metrics: { detail: pod }",
         "clusters: { c: { probe: { http: { expect: 101 } } } }",
         "clusters: { c: { retry: { on: [404] } } }",

@@ -74,6 +74,7 @@ pub(super) async fn attempt(it: Try<'_>) -> Result<Answer, AttemptError> {
     let guard = AttemptGuard::begin(&it).ok_or(AttemptError::Full)?;
     let responded = send(&it).await;
     let arrived = clock::now();
+    call.outcome.arrived(arrived, responded.is_ok());
     let (head, body) = match responded {
         Ok(responded) => responded,
         Err(error) => {

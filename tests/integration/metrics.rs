@@ -52,7 +52,7 @@ impl Busy {
         busy
     }
 
-    /// Everything once more: answers, a failover, an answer of keyway's own, TLS.
+    /// Everything once more: answers, a node's error, a failover, an answer of keyway's own, TLS.
     pub fn stir(&self) {
         let keyway = &self.keyway;
         self.nodes[0].script(|_| Then::Answer);
@@ -62,6 +62,11 @@ impl Busy {
         self.nodes[0].script(|_| Then::Send(busy.to_vec()));
         assert_eq!(keyway.get("/zero/2").node(), "b");
         self.nodes[0].script(|_| Then::Answer);
+        assert_eq!(keyway.get("/zero/3").node(), "a");
+        let broken = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n";
+        self.nodes[2].script(|_| Then::Send(broken.to_vec()));
+        assert_eq!(keyway.get("/one/3").status, 500);
+        self.nodes[2].script(|_| Then::Answer);
         // No segment is empty.
         assert_eq!(keyway.get("//").status, 404);
         let secure = format!("app.test:443:{}", self.secure());
