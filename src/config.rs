@@ -23,6 +23,7 @@ mod document;
 mod keyway;
 mod limits;
 mod load;
+mod log;
 mod metrics;
 mod named;
 mod or_off;

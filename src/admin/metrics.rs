@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, Reloads, Shard, SharedState, State};
 use crate::names::LookupCounters;
 use crate::proxy::Fleet;
 use crate::reason::Reason;
-use crate::telemetry::{DroppedLines, Family, Gauge, Striped};
+use crate::telemetry::{DroppedLines, Family, Gauge, LogCounts, Striped};
 
 mod clusters;
 mod connections;
@@ -68,6 +68,8 @@ pub struct Sources {
     pub reloads: Arc<Reloads>,
     /// The access log's lines that were not written.
     pub dropped_lines: DroppedLines,
+    /// The lines of the process's own log that nobody saw.
+    pub log: LogCounts,
     /// How lookups of names ended.
     pub lookups: Arc<LookupCounters>,
     /// When the process began: standings are told by its clock.
@@ -99,6 +101,7 @@ impl Collector for Sources {
         families.extend(names::lookups(&self.lookups));
         families.extend(names::addresses(&state, self.now()));
         families.push(access_log(&self.dropped_lines));
+        families.push(log(&self.log));
         families.push(build_info());
         let filled = families.into_iter().map(Family::into_inner);
         filled.filter(|it| !it.get_metric().is_empty()).collect()
@@ -225,10 +228,21 @@ fn shards(cluster: &Cluster, detail: Detail) -> Vec<(&str, &[Shard])> {
 fn access_log(dropped: &DroppedLines) -> Family {
     let mut family = Family::counter(
         "access_log_dropped_total",
-        "Lines of the access log that standard output did not take.",
+        "Lines of the access log that its output did not take.",
         &[],
     );
     family.count(&[], dropped.count());
+    family
+}
+
+fn log(counts: &LogCounts) -> Family {
+    let mut family = Family::counter(
+        "log_dropped_total",
+        "Lines of the process's own log that standard error did not take, and that said the same as others.",
+        &["reason"],
+    );
+    family.count(&["output"], counts.output());
+    family.count(&["repeat"], counts.repeats());
     family
 }
 

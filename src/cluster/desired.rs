@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::proxy_protocol::Version;
 use crate::retry::Policy;
 use crate::routing::{Prefer, Route, WhenShardDown};
+use crate::telemetry::LogParams;
 use crate::tls::{ClientTls, ServerTls};
 use crate::topology::Topology;
 use crate::units::Ratio;
@@ -51,6 +52,8 @@ pub struct Desired {
     pub pre_drain: Duration,
     /// How long what is in flight may finish after that.
     pub drain_timeout: Duration,
+    /// What the process says of itself.
+    pub log: LogParams,
     /// What is logged of each request.
     pub access_log: AccessLog,
     /// How finely Prometheus is told.
@@ -74,6 +77,7 @@ impl Default for Desired {
             zone: String::new(),
             pre_drain: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
+            log: LogParams::default(),
             access_log: AccessLog::default(),
             metrics: Detail::default(),
             limits: Limits::default(),

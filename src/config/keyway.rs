@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use super::access_log::AccessLogFile;
 use super::cluster::ClusterFile;
 use super::limits::LimitsFile;
+use super::log::LogFile;
 use super::metrics::MetricsFile;
 use super::named::Named;
 use super::place::At;
@@ -45,6 +46,9 @@ pub(super) struct KeywayFile {
     pub(super) pre_drain: Option<Span>,
     /// After that: how long what is in flight may finish. Default: 20s.
     pub(super) drain_timeout: Option<Span>,
+    /// What the process says of itself.
+    #[serde(default)]
+    log: LogFile,
     /// A line for each request: off, text or json, or the keys format, to, only and sample. Default: off.
     access_log: Option<AccessLogFile>,
     /// What Prometheus is told.
@@ -232,6 +236,7 @@ impl KeywayFile {
             zone: zone.or(self.zone).unwrap_or_default(),
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
+            log: self.log.into_params(),
             access_log: access_log.unwrap_or_default(),
             metrics: self.metrics.detail.unwrap_or_default(),
             limits: self.limits.into_limits(file, problems),

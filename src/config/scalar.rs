@@ -14,6 +14,7 @@ use super::or_off::OrOff;
 use crate::cluster::desired::{HedgeAfter, LineFormat, Only, Template, TemplateError};
 use crate::head::PathPattern;
 use crate::sources::Source;
+use crate::telemetry::{FilterError, LogFilter};
 use crate::topology::Address;
 use crate::units::Ratio;
 
@@ -97,6 +98,9 @@ texts! {
             },
             Ok,
         );
+    /// What is logged.
+    FilterText(LogFilter), "a level (error, warn, info, debug, trace or off), or directives such as info,keyway::proxy=debug",
+        "(([A-Za-z0-9_:]+=)?(error|warn|info|debug|trace|off),?)+", |text| text.parse().map_err(|_: FilterError| None);
     /// Where the access log goes: `None` is standard output.
     LogTarget(Option<String>), "stdout or the path of a file", ".+",
         |text| some(!text.is_empty(), Some(text).filter(|it| *it != "stdout").map(str::to_owned));

@@ -128,6 +128,10 @@ fn each_mistake_is_named_with_its_place() {
             "3:23 access_log.sample: expected a percentage from 0% to 100%, found the number 1.5",
         ),
         (
+            format!("{MINIMAL}log: {{ level: verbose }}\n"),
+            "3:15 log.level: expected a level (error, warn, info, debug, trace or off), or directives such as info,keyway::proxy=debug, found \"verbose\"",
+        ),
+        (
             format!("{MINIMAL}limits: {{ a: 1 }}\n"),
             "3:14 limits.a: expected one of head_bytes, head_fields, target_bytes, head_wait, body_wait, idle, connections, streams, requests_per_connection, connection_age, body_bytes, stream_buffer, buffered_bytes, resets_per_second, drain_bytes, found the unknown key \"a\"",
         ),
@@ -377,6 +381,7 @@ fn the_examples_load_and_spell_out_the_defaults() {
     );
     assert_eq!(spelled.access_log, default.access_log);
     assert_eq!(spelled.metrics, default.metrics);
+    assert_eq!(spelled.log, default.log);
     assert_eq!(spelled.limits, default.limits);
     let (spelled, default) = (&spelled.routes[0], &default.routes[0]);
     assert_eq!(
@@ -410,6 +415,8 @@ fn the_schemas_accept_the_examples_and_refuse_mistakes() {
         "access_log: xml",
         "access_log: { format: xml }",
         "access_log: { only: slow }",
+        "log: { level: verbose }",
+        "log: { format: xml }",
         "metrics: { detail: pod }",
         "clusters: { c: { probe: { http: { expect: 101 } } } }",
         "clusters: { c: { retry: { on: [404] } } }",

@@ -50,6 +50,7 @@ mod ketama_nginx;
 mod keys;
 mod limits;
 mod load;
+mod log;
 mod metrics;
 mod names;
 mod path;
