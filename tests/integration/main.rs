@@ -56,6 +56,7 @@ mod names;
 mod path;
 mod pool;
 mod probes;
+mod prometheus;
 mod proxy_protocol;
 mod real;
 mod reload;
