@@ -4,11 +4,9 @@
 //! |---|---|---|
 //! | `keyway-data-N` | listeners, clients, pools, attempts | the requests of that thread |
 //! | the main thread | file watch, writer, resolver, prober, admin, signals | nobody's request |
-//! | `keyway-log` | standard output | nobody's request; what it does not take in time is dropped |
+//! | `keyway-log` | the access log's output | nobody's request; what it does not take in time is dropped |
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,7 +22,7 @@ use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::names::LookupCounters;
 use crate::net::{BindError, SharedListener};
 use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
-use crate::telemetry::{LineBuffer, LineLog};
+use crate::telemetry::{Bounds, LineBuffer, LineLog, LogOutput};
 
 mod resolve;
 
@@ -36,7 +34,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long the data threads may take to end once their connections are cut.
 const ENDING: Duration = Duration::from_millis(300);
 
-/// How long standard output may take for the access log's last lines.
+/// How long the access log's output may take for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A keyway that serves.
@@ -73,7 +71,7 @@ pub enum StartError {
     /// The first state cannot be built.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// Standard output cannot be taken for the access log.
+    /// The access log cannot be had.
     #[error("the access log's thread cannot be started")]
     Log(#[source] io::Error),
     /// A thread cannot be started.
@@ -119,7 +117,7 @@ impl App {
             drain: drain.clone(),
             started,
         };
-        let (log, buffers) = start_log(threads).map_err(StartError::Log)?;
+        let (log, buffers) = start_log(threads, Arc::clone(&shared)).map_err(StartError::Log)?;
         let spawn = |(index, (thread, log))| spawn(index, thread, surroundings.clone(), log);
         let threads = data
             .into_iter()
@@ -196,7 +194,7 @@ impl App {
         // The threads' last lines are on their way only now.
         let written = until(|| self.log.is_ended());
         if timeout(LAST_LINES, written).await.is_err() {
-            warn!("standard output did not take the access log's last lines");
+            warn!("the access log's last lines were not taken");
         }
     }
 }
@@ -208,10 +206,10 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Starts the access log on standard output, past the standard library's own buffer and lock.
-fn start_log(threads: usize) -> io::Result<(LineLog, Vec<LineBuffer>)> {
-    let output = io::stdout().as_fd().try_clone_to_owned()?;
-    LineLog::start("keyway-log", File::from(output), threads)
+/// Starts the access log, which goes where the newest state says.
+fn start_log(threads: usize, shared: Arc<SharedState>) -> io::Result<(LineLog, Vec<LineBuffer>)> {
+    let wanted = move || shared.load().desired.access_log.to.clone();
+    LineLog::start("keyway-log", LogOutput::new(wanted), threads, Bounds::MANY)
 }
 
 /// Runs one data thread to its end.

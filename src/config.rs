@@ -15,6 +15,7 @@ use crate::forwarded::Forwarded;
 use crate::sources::Sources;
 use crate::topology::Address;
 
+mod access_log;
 mod assemble;
 mod cluster;
 mod decode;
@@ -22,6 +23,8 @@ mod document;
 mod keyway;
 mod limits;
 mod load;
+mod log;
+mod metrics;
 mod named;
 mod or_off;
 mod place;

@@ -20,6 +20,7 @@ mod fields;
 mod forward;
 mod hedge;
 mod hold;
+mod journey;
 mod outcome;
 mod queue;
 mod reply;

@@ -109,6 +109,11 @@ impl GrpcCode {
     pub fn new(code: u8) -> Option<Self> {
         (code <= 16).then_some(Self(code))
     }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[usize::from(self.0)]
+    }
 }
 
 /// A retry budget's parameters.

@@ -8,10 +8,16 @@ mod family;
 mod line_clock;
 mod line_log;
 mod log;
+mod log_output;
+mod repeats;
 mod stripe;
 
 pub use family::Family;
 pub use line_clock::LineClock;
-pub use line_log::{DroppedLines, LineBuffer, LineLog};
-pub use log::{LogFormat, LogLevel, http_date, init as init_log};
+pub use line_log::{Bounds, DroppedLines, LineBuffer, LineLog};
+pub use log::{
+    FilterError, InitError, Log, LogControl, LogCounts, LogFilter, LogFormat, LogParams, http_date,
+    init as init_log,
+};
+pub use log_output::{Destination, LogOutput};
 pub use stripe::{Counter, Gauge, Histogram, Striped, ThreadIndex};

@@ -98,6 +98,20 @@ fn one_state_is_swapped_at_one_place() {
     assert_eq!(found, [Path::new("cluster/state.rs")]);
 }
 
+#[test]
+fn a_scrape_takes_no_lock() {
+    let scrape =
+        |it: &Source| it.path.starts_with("admin/metrics") || it.path.ends_with("metrics.rs");
+    let mut files = 0;
+    for source in sources().iter().filter(|it| scrape(it)) {
+        files += 1;
+        let code = source.production();
+        let named = [".lock()", ".budget"].iter().find(|it| code.contains(**it));
+        assert_eq!(named, None, "{} reads atomics", source.path.display());
+    }
+    assert!(files > 5, "the metrics are found");
+}
+
 impl Source {
     /// The top-level module that the file belongs to.
     fn module(&self) -> String {

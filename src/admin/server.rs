@@ -28,7 +28,7 @@ use crate::cluster::{Command, SharedState};
 use crate::config::{ReloadError, ReloadRequest};
 use crate::drain::{DrainWatch, Phase};
 use crate::net::{AcceptPause, BindError, SharedListener, Stream};
-use crate::telemetry::LogLevel;
+use crate::telemetry::LogControl;
 
 /// Connections at once: probes, a scraper and an operator.
 const CONNECTIONS: usize = 64;
@@ -58,7 +58,7 @@ pub struct Admin {
     /// Told when an operator asks for the end.
     pub shutdown: Arc<Notify>,
     /// What is logged; `None` where the process does not log.
-    pub log_level: Option<LogLevel>,
+    pub log_level: Option<LogControl>,
     /// When the process began.
     pub started: Instant,
 }

@@ -59,7 +59,7 @@ async fn show(args: &DemoArgs) -> Done {
 }
 
 async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
-    let log_level = run::start_log(LogFormatArg::Auto)?;
+    let log = run::start_log(LogFormatArg::Auto)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM"))?;
     let mut nodes = Vec::new();
@@ -79,7 +79,7 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
     let opened = Loader::open(keyway_file, Overrides::default());
     let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
     let shutdown = Arc::new(Notify::new());
-    let (app, _reload) = run::start(config, Some((loader, snapshot)), &log_level, &shutdown)?;
+    let (app, _reload) = run::start(config, Some((loader, snapshot)), &log.control(), &shutdown)?;
     line(&what_to_try(folder, args, &nodes))?;
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::cluster::Prober;
 use crate::config::{Config, Loader, Overrides, ReloadRequest, Snapshot, Watcher};
 use crate::net::SharedListener;
-use crate::telemetry::{self, LogFormat, LogLevel};
+use crate::telemetry::{self, Log, LogControl, LogFormat};
 
 /// The signals that a serving keyway answers to.
 struct Signals {
@@ -24,17 +24,18 @@ struct Signals {
 }
 
 pub(super) fn run(args: &RunArgs) -> Done {
-    let log_level = start_log(args.log_format)?;
+    // Until the end: its last lines are waited for.
+    let log = start_log(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from_error(&error))?;
-    LocalSet::new().block_on(&runtime, serve(args, log_level))
+    LocalSet::new().block_on(&runtime, serve(args, log.control()))
 }
 
-pub(super) fn start_log(format: LogFormatArg) -> Result<LogLevel, Failure> {
+pub(super) fn start_log(format: LogFormatArg) -> Result<Log, Failure> {
     let format = match format {
-        LogFormatArg::Auto => LogFormat::detect(),
+        LogFormatArg::Auto => LogFormat::Auto,
         LogFormatArg::Text => LogFormat::Text,
         LogFormatArg::Json => LogFormat::Json,
     };
@@ -42,12 +43,12 @@ pub(super) fn start_log(format: LogFormatArg) -> Result<LogLevel, Failure> {
 }
 
 /// Serves until a signal or an operator ends it.
-async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
+async fn serve(args: &RunArgs, log: LogControl) -> Done {
     // Before the listeners: a signal must find its handler from the first connection on.
     let mut signals = Signals::listen().map_err(|error| Failure::from_error(&error))?;
     let (config, files) = load(args)?;
     let shutdown = Arc::new(Notify::new());
-    let (app, reload) = start(config, files, &log_level, &shutdown)?;
+    let (app, reload) = start(config, files, &log, &shutdown)?;
     let mut hangups = signals.hangup;
     if let Some(reload) = reload {
         spawn_local(async move {
@@ -92,9 +93,11 @@ fn load(args: &RunArgs) -> Result<(Config, Option<(Loader, Snapshot)>), Failure>
 pub(super) fn start(
     config: Config,
     files: Option<(Loader, Snapshot)>,
-    log_level: &LogLevel,
+    log: &LogControl,
     shutdown: &Arc<Notify>,
 ) -> Result<(App, Option<mpsc::Sender<ReloadRequest>>), Failure> {
+    log.follow(&config.desired.log);
+    spawn_local(log.clone().tell_repeats());
     let process = config.process.clone();
     let listener = SharedListener::bind("admin", &process.admin);
     let listener = listener.map_err(|it| Failure::from_error(&it))?;
@@ -102,7 +105,7 @@ pub(super) fn start(
     let reload = files.map(|(loader, snapshot)| {
         let (commands, reloads) = (app.commands.clone(), Arc::clone(&app.reloads));
         let (watcher, reload) = Watcher::new(loader, snapshot, process, commands, reloads);
-        spawn_local(watcher.run());
+        spawn_local(watcher.with_log(log.clone()).run());
         reload
     });
     spawn_local(Prober::new(Arc::clone(&app.shared), app.started).run());
@@ -111,6 +114,7 @@ pub(super) fn start(
         fleet: Arc::clone(&app.fleet),
         reloads: Arc::clone(&app.reloads),
         dropped_lines: app.log.dropped(),
+        log: log.counts(),
         lookups: Arc::clone(&app.lookups),
         started: app.started,
     };
@@ -121,7 +125,7 @@ pub(super) fn start(
         reload: reload.clone(),
         drain: app.drain.clone(),
         shutdown: Arc::clone(shutdown),
-        log_level: Some(log_level.clone()),
+        log_level: Some(log.clone()),
         started: app.started,
     };
     info!(address = %listener.address(), "the admin server listens");

@@ -3,7 +3,9 @@
 //! The handles are made when a state is built and carried from state to state by name, so a reload
 //! resets nothing and a request looks nothing up.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 
@@ -372,6 +374,21 @@ pub struct NodeCounters {
     pub attempts: [Counter; Class::ALL.len()],
     /// Attempts that failed in a way that can put the node out of rotation.
     pub failures: Counter,
+    /// From an attempt's start to the response's head, where the files ask for it: it is as large as
+    /// the rest.
+    duration: OnceLock<Box<Histogram>>,
+}
+
+impl NodeCounters {
+    /// Counts how long an answer took.
+    pub fn took(&self, duration: Duration) {
+        self.duration.get_or_init(Box::default).observe(duration);
+    }
+
+    /// How long answers took, as far as that was counted.
+    pub fn duration(&self) -> Option<&Histogram> {
+        self.duration.get().map(|it| &**it)
+    }
 }
 
 #[cfg(test)]

@@ -15,15 +15,22 @@ use crate::limits::Limits;
 use crate::proxy_protocol::Version;
 use crate::retry::Policy;
 use crate::routing::{Prefer, Route, WhenShardDown};
+use crate::telemetry::LogParams;
 use crate::tls::{ClientTls, ServerTls};
 use crate::topology::Topology;
 use crate::units::Ratio;
 use crate::upstream::{PoolParams, Protocol};
 
+mod access_log;
+mod detail;
 mod hedge;
 mod hold;
 mod load;
 
+pub use access_log::{
+    AccessLog, Field, LineFormat, Only, Piece, Sample, Template, TemplateError, trace_bits,
+};
+pub use detail::Detail;
 pub use hedge::HedgeAfter;
 pub use hold::Hold;
 pub use load::{Balance, Caps};
@@ -45,8 +52,12 @@ pub struct Desired {
     pub pre_drain: Duration,
     /// How long what is in flight may finish after that.
     pub drain_timeout: Duration,
+    /// What the process says of itself.
+    pub log: LogParams,
     /// What is logged of each request.
     pub access_log: AccessLog,
+    /// How finely Prometheus is told.
+    pub metrics: Detail,
     /// What clients may ask of this process.
     pub limits: Limits,
     /// Who is asked what names stand for; whom the system says when empty.
@@ -66,7 +77,9 @@ impl Default for Desired {
             zone: String::new(),
             pre_drain: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
+            log: LogParams::default(),
             access_log: AccessLog::default(),
+            metrics: Detail::default(),
             limits: Limits::default(),
             nameservers: Vec::new(),
             shown: "null".to_owned(),
@@ -193,17 +206,4 @@ pub enum Annotation {
     Epoch,
     /// The number of the attempt, from 1.
     Attempts,
-}
-
-/// What is logged of each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLog {
-    /// Nothing.
-    #[default]
-    Off,
-    /// One readable line.
-    Text,
-    /// One JSON object.
-    Json,
 }

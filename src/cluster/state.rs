@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::counters::{ClusterCounters, Ejections, ProbeCounters, RouteCounters, ShardCounters};
-use super::desired::{AccessLog, ClusterParams, Desired};
+use super::desired::{ClusterParams, Desired};
 use super::load::{Load, Quantile, Turnstile};
 use super::node::Node;
 use crate::placement::Placement;
@@ -117,11 +117,6 @@ impl State {
             let shards = cluster.shards.iter();
             shards.flat_map(move |shard| shard.replicas.iter().map(move |it| (cluster, shard, it)))
         })
-    }
-
-    /// Whether a line is logged of each request.
-    pub fn logs_access(&self) -> bool {
-        self.desired.access_log != AccessLog::Off
     }
 
     /// The cluster of that name.

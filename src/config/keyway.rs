@@ -10,15 +10,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::access_log::AccessLogFile;
 use super::cluster::ClusterFile;
 use super::limits::LimitsFile;
+use super::log::LogFile;
+use super::metrics::MetricsFile;
 use super::named::Named;
 use super::place::At;
 use super::problem::Problem;
 use super::resolver::ResolverFile;
 use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout};
 use super::tls::{Reading, ServerTlsFile};
-use crate::cluster::desired::{AccessLog, ClusterParams, Desired};
+use crate::cluster::desired::{ClusterParams, Desired};
 use crate::forwarded::{Forwarded, Mode};
 use crate::key::KeySpec;
 use crate::routing::{MissingKey, Route, RouteMatch};
@@ -43,8 +46,14 @@ pub(super) struct KeywayFile {
     pub(super) pre_drain: Option<Span>,
     /// After that: how long what is in flight may finish. Default: 20s.
     pub(super) drain_timeout: Option<Span>,
-    /// A line for each request: off, text or json. Default: off.
-    pub(super) access_log: Option<AccessLog>,
+    /// What the process says of itself.
+    #[serde(default)]
+    log: LogFile,
+    /// A line for each request: off, text or json, or the keys format, to, only and sample. Default: off.
+    access_log: Option<AccessLogFile>,
+    /// What Prometheus is told.
+    #[serde(default)]
+    metrics: MetricsFile,
     /// Which requests go to which cluster, and where their key is; the first match wins.
     #[serde(default)]
     pub(super) routes: Vec<RouteFile>,
@@ -208,6 +217,7 @@ impl KeywayFile {
         for (name, cluster) in self.clusters {
             clusters.insert(name, cluster.into_params(file, named, problems));
         }
+        let access_log = self.access_log.map(|it| it.into_access_log(named));
         let mut listener_tls = BTreeMap::new();
         for listener in self.listeners.value {
             let mut reading = Reading {
@@ -226,7 +236,9 @@ impl KeywayFile {
             zone: zone.or(self.zone).unwrap_or_default(),
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
-            access_log: self.access_log.unwrap_or_default(),
+            log: self.log.into_params(),
+            access_log: access_log.unwrap_or_default(),
+            metrics: self.metrics.detail.unwrap_or_default(),
             limits: self.limits.into_limits(file, problems),
             nameservers: self.resolver.nameservers(),
             ..default

@@ -46,9 +46,14 @@ impl Named {
         }
     }
 
+    /// Where a file is that is named so.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// The content of the file at `path`; what keeps it from being read, in one line.
     pub(super) fn pem(&mut self, path: &str) -> Result<Pem, String> {
-        let path = self.folder.join(path);
+        let path = self.path(path);
         let content = match self.read.get(&path) {
             Some(content) => content.clone(),
             None => read_bytes(&path, FILE_MAX),

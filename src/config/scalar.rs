@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::cluster::desired::HedgeAfter;
+use super::or_off::OrOff;
+use crate::cluster::desired::{HedgeAfter, LineFormat, Only, Template, TemplateError};
 use crate::head::PathPattern;
 use crate::sources::Source;
+use crate::telemetry::{FilterError, LogFilter};
 use crate::topology::Address;
 use crate::units::Ratio;
 
@@ -85,6 +88,25 @@ texts! {
         "[0-9]+(B|KiB|MiB|GiB)", size;
     /// A share.
     Percent(Ratio), "a percentage from 0% to 100%", "[0-9]+(\\.[0-9]+)?%", percent;
+    /// What a line of the access log says.
+    LineFormatText(OrOff<LineFormat>), "off, text, json or a template such as %{method} %{target} %{status}",
+        "off|text|json|.*%\\{[a-z_]+\\}.*", |text| format_word(text).map_or_else(
+            || match Template::parse(text) {
+                Ok(template) => Ok(OrOff(Some(LineFormat::Template(Arc::new(template))))),
+                Err(TemplateError::NoField(_)) => Err(None),
+                Err(error) => Err(Some(error.to_string())),
+            },
+            Ok,
+        );
+    /// What is logged.
+    FilterText(LogFilter), "a level (error, warn, info, debug, trace or off), or directives such as info,keyway::proxy=debug",
+        "(([A-Za-z0-9_:]+=)?(error|warn|info|debug|trace|off),?)+", |text| text.parse().map_err(|_: FilterError| None);
+    /// Where the access log goes: `None` is standard output.
+    LogTarget(Option<String>), "stdout or the path of a file", ".+",
+        |text| some(!text.is_empty(), Some(text).filter(|it| *it != "stdout").map(str::to_owned));
+    /// Which requests are logged.
+    OnlyText(Only), "all, errors, or slow: with a duration, such as slow:1s",
+        "all|errors|slow:[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)", only;
     /// Where a listener listens.
     ListenAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
         |text| Address::parse_listener(text).map_err(|it| Some(it.to_string()));
@@ -109,6 +131,16 @@ texts! {
     HostName(String), "a host without a port, such as api.local or [::1]", "[^:]+|\\[.+\\]", host;
     /// A name: of a route, a cluster, a shard, a node, a listener.
     Name(String), "a name of 1 to 255 printable characters", "[^\\s\\x00-\\x1f]{1,255}", name;
+}
+
+/// The access log's format as one word.
+pub(super) fn format_word(text: &str) -> Option<OrOff<LineFormat>> {
+    match text {
+        "off" => Some(OrOff(None)),
+        "text" => Some(OrOff(Some(LineFormat::text()))),
+        "json" => Some(OrOff(Some(LineFormat::Json))),
+        _ => None,
+    }
 }
 
 type Parsed<T> = Result<T, Option<String>>;
@@ -143,6 +175,17 @@ fn duration(text: &str) -> Parsed<Duration> {
     let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_invalid| None)?;
     // A year: what is longer is a slip, and would overflow clocks.
     some(duration <= Duration::from_hours(24 * 366), duration)
+}
+
+fn only(text: &str) -> Parsed<Only> {
+    match text {
+        "all" => Ok(Only::All),
+        "errors" => Ok(Only::Errors),
+        _ => {
+            let slow = text.strip_prefix("slow:").ok_or(None)?;
+            duration(slow).map(Only::Slow)
+        }
+    }
 }
 
 fn size(text: &str) -> Parsed<usize> {

@@ -109,7 +109,27 @@ fn each_mistake_is_named_with_its_place() {
         ),
         (
             format!("{MINIMAL}access_log: xml\n"),
-            "3:13 access_log: expected one of off, text, json, found \"xml\"",
+            "3:13 access_log: expected off, text, json, or keys such as format, found \"xml\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ format: xml }}\n"),
+            "3:23 access_log.format: expected off, text, json or a template such as %{method} %{target} %{status}, found \"xml\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ format: \"%{{methud}}\" }}\n"),
+            "3:23 access_log.format: expected one of the fields time, client, method, target, path, version, host, status, bytes, duration_seconds, route, cluster, shard, node, attempts, class, reason, nodes, bytes_received, first_byte_seconds, overhead_seconds, found %{methud}",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ only: \"slow:1\" }}\n"),
+            "3:21 access_log.only: expected all, errors, or slow: with a duration, such as slow:1s, found \"slow:1\"",
+        ),
+        (
+            format!("{MINIMAL}access_log: {{ sample: 1.5 }}\n"),
+            "3:23 access_log.sample: expected a percentage from 0% to 100%, found the number 1.5",
+        ),
+        (
+            format!("{MINIMAL}log: {{ level: verbose }}\n"),
+            "3:15 log.level: expected a level (error, warn, info, debug, trace or off), or directives such as info,keyway::proxy=debug, found \"verbose\"",
         ),
         (
             format!("{MINIMAL}limits: {{ a: 1 }}\n"),
@@ -360,6 +380,8 @@ fn the_examples_load_and_spell_out_the_defaults() {
         (default.pre_drain, default.drain_timeout)
     );
     assert_eq!(spelled.access_log, default.access_log);
+    assert_eq!(spelled.metrics, default.metrics);
+    assert_eq!(spelled.log, default.log);
     assert_eq!(spelled.limits, default.limits);
     let (spelled, default) = (&spelled.routes[0], &default.routes[0]);
     assert_eq!(
@@ -391,6 +413,11 @@ fn the_schemas_accept_the_examples_and_refuse_mistakes() {
         "pre_drain: 5",
         "threads: 0",
         "access_log: xml",
+        "access_log: { format: xml }",
+        "access_log: { only: slow }",
+        "log: { level: verbose }",
+        "log: { format: xml }",
+        "metrics: { detail: pod }",
         "clusters: { c: { probe: { http: { expect: 101 } } } }",
         "clusters: { c: { retry: { on: [404] } } }",
         "limits: { head_bytes: 32 }",

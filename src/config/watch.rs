@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::load::{LoadError, Loader, Snapshot};
 use super::{Config, Process};
 use crate::cluster::{Applied, Command, Reloads};
+use crate::telemetry::LogControl;
 
 /// Two reads this far apart must be equal: no half-written file is taken for a whole one unless
 /// its writer pauses longer.
@@ -65,6 +66,8 @@ pub struct Watcher {
     waiting: Option<Snapshot>,
     /// What came of the last change.
     outcome: Outcome,
+    /// What follows the files too; `None` where the process does not log.
+    log: Option<LogControl>,
 }
 
 /// What a look found out.
@@ -92,8 +95,18 @@ impl Watcher {
                 generation: 1,
                 moved: Vec::new(),
             }),
+            log: None,
         };
         (watcher, sender)
+    }
+
+    /// The same, with the process's log following the files as well.
+    #[must_use]
+    pub fn with_log(self, log: LogControl) -> Self {
+        Self {
+            log: Some(log),
+            ..self
+        }
     }
 
     /// Follows the files until the process ends.
@@ -208,6 +221,7 @@ impl Watcher {
         }
         self.reloads.restart_required.store(restart, Relaxed);
         let (reply, outcome) = oneshot::channel();
+        let params = config.desired.log.clone();
         let desired = Box::new(config.desired);
         let ended = || ReloadError(vec!["the writer has ended".to_owned()]);
         self.commands
@@ -215,6 +229,9 @@ impl Watcher {
             .await
             .map_err(|_| ended())?;
         let applied = outcome.await.map_err(|_| ended())?;
+        if let (Ok(_), Some(log)) = (&applied, &self.log) {
+            log.follow(&params);
+        }
         applied.map_err(|rejected| ReloadError(vec![rejected.to_string()]))
     }
 

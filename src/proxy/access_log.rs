@@ -1,18 +1,20 @@
-//! The access log: one line a request, on standard output.
+//! The access log: one line a request.
 //!
 //! A line is formatted straight into its thread's buffer; how it gets out from there is
 //! [`telemetry`](crate::telemetry)'s.
 
-use std::fmt::{self, Display};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Version;
 
+use super::journey::Tried;
 use super::outcome::Record;
-use crate::cluster::desired::AccessLog;
+use crate::cluster::counters::{RETRY_REASONS, retry_index};
+use crate::cluster::desired::{Field, LineFormat, Piece, Template};
 use crate::forwarded::append_ip;
-use crate::reason::Reason;
+use crate::retry::Failure;
 use crate::telemetry::{LineBuffer, LineClock};
 
 /// One data thread's access log.
@@ -32,14 +34,12 @@ impl RequestLog {
     }
 
     /// Adds the line of `record` as `format` asks.
-    pub(super) fn write(&mut self, format: AccessLog, record: &Record<'_>) {
-        let write = match format {
-            AccessLog::Off => return,
-            AccessLog::Text => text,
-            AccessLog::Json => json,
-        };
+    pub(super) fn write(&mut self, format: &LineFormat, record: &Record<'_>) {
         let time = self.clock.now();
-        self.lines.line(|line| write(line, time, record));
+        self.lines.line(|line| match format {
+            LineFormat::Json => json(line, time, record),
+            LineFormat::Template(template) => text(line, template, time, record),
+        });
     }
 
     /// Hands over what was added so far.
@@ -48,94 +48,171 @@ impl RequestLog {
     }
 }
 
-/// `time client "GET /path HTTP/1.1" status bytes duration key=value ...`
-fn text(to: &mut Vec<u8>, time: &str, record: &Record<'_>) {
+/// A field's value.
+enum Value<'a> {
+    /// It is not known.
+    None,
+    /// Text that needs no escaping: what keyway, or its files' checks, made.
+    Plain(&'a str),
+    /// Any text.
+    Text(&'a str),
+    Number(u64),
+    Seconds(Duration),
+    Address(IpAddr),
+    Nodes(&'a [Tried]),
+}
+
+fn value<'a>(field: Field, time: &'a str, record: &Record<'a>) -> Value<'a> {
     let line = record.line;
-    // Writing to a Vec cannot fail.
-    let _infallible = write!(
-        to,
-        "{time} {} \"{} {} {}\" {} {} {:.6} host={} route={} cluster={} shard={} node={} \
-         attempts={} class={} reason={}",
-        OrDash(line.client),
-        line.method,
-        Escaped(&line.target),
-        version(line.version),
-        OrDash(record.status),
-        record.bytes,
-        record.duration.as_secs_f64(),
-        or_dash(&line.authority),
-        or_dash(record.route),
-        or_dash(record.cluster),
-        or_dash(record.shard),
-        or_dash(record.node),
-        record.attempts,
-        record.class.as_str(),
-        record.reason.map_or("-", Reason::as_str),
-    );
+    match field {
+        Field::Time => Value::Plain(time),
+        Field::Client => line.client.map_or(Value::None, Value::Address),
+        Field::Method => Value::Plain(line.method.as_str()),
+        Field::Target => Value::Text(&line.target),
+        Field::Path => {
+            let end = line.target.find('?').unwrap_or(line.target.len());
+            Value::Text(&line.target[..end])
+        }
+        Field::Version => Value::Plain(version(line.version)),
+        Field::Host => Value::Text(&line.authority),
+        Field::Status => record
+            .status
+            .map_or(Value::None, |it| Value::Number(it.into())),
+        Field::Bytes => Value::Number(record.bytes),
+        Field::Duration => Value::Seconds(record.duration),
+        Field::Route => Value::Text(record.route),
+        Field::Cluster => Value::Text(record.cluster),
+        Field::Shard => Value::Text(record.shard),
+        Field::Node => Value::Text(record.node),
+        Field::Attempts => Value::Number(record.attempts.into()),
+        Field::Class => Value::Plain(record.class.as_str()),
+        Field::Reason => record
+            .reason
+            .map_or(Value::None, |it| Value::Plain(it.as_str())),
+        Field::Nodes => Value::Nodes(line.journey.tries()),
+        Field::BytesReceived => Value::Number(record.received),
+        Field::FirstByte => record.first_byte.map_or(Value::None, Value::Seconds),
+        Field::Overhead => record.overhead.map_or(Value::None, Value::Seconds),
+    }
+}
+
+/// The pieces of a template, a dash for what is not known.
+fn text(to: &mut Vec<u8>, template: &Template, time: &str, record: &Record<'_>) {
+    for piece in template.pieces() {
+        match piece {
+            Piece::Text(text) => to.extend_from_slice(text.as_bytes()),
+            Piece::Field(field) => text_value(to, &value(*field, time, record)),
+        }
+    }
+}
+
+fn text_value(to: &mut Vec<u8>, value: &Value<'_>) {
+    match *value {
+        Value::None | Value::Plain("") | Value::Text("") | Value::Nodes([]) => to.push(b'-'),
+        Value::Plain(text) => to.extend_from_slice(text.as_bytes()),
+        Value::Text(text) => escaped(to, text),
+        Value::Number(number) => digits(to, number),
+        Value::Seconds(duration) => seconds(to, duration, Decimals::Six),
+        Value::Address(address) => append_ip(to, address),
+        Value::Nodes(tries) => {
+            for (at, tried) in tries.iter().enumerate() {
+                if at > 0 {
+                    to.push(b',');
+                }
+                escaped(to, tried.node());
+                if let Some(failure) = tried.failure {
+                    to.push(b':');
+                    failed(to, failure);
+                }
+            }
+        }
+    }
 }
 
 /// One object, written member by member: a serialiser looks at each byte of names and values, which
 /// takes four times as long.
 fn json(to: &mut Vec<u8>, time: &str, record: &Record<'_>) {
-    let line = record.line;
-    plain(to, "{\"time\":\"", time);
-    match line.client {
-        Some(client) => {
-            to.extend_from_slice(b",\"client\":\"");
-            append_ip(to, client);
-            to.push(b'"');
-        }
-        None => to.extend_from_slice(b",\"client\":null"),
-    }
-    plain(to, ",\"method\":\"", line.method.as_str());
-    text_member(to, ",\"target\":", &line.target);
-    plain(to, ",\"version\":\"", version(line.version));
-    text_member(to, ",\"host\":", &line.authority);
-    to.extend_from_slice(b",\"status\":");
-    match record.status {
-        Some(status) => number(to, status.into()),
-        None => to.extend_from_slice(b"null"),
-    }
-    to.extend_from_slice(b",\"bytes\":");
-    number(to, record.bytes);
-    to.extend_from_slice(b",\"duration_seconds\":");
-    seconds(to, record.duration);
-    text_member(to, ",\"route\":", record.route);
-    text_member(to, ",\"cluster\":", record.cluster);
-    text_member(to, ",\"shard\":", record.shard);
-    text_member(to, ",\"node\":", record.node);
-    to.extend_from_slice(b",\"attempts\":");
-    number(to, record.attempts.into());
-    plain(to, ",\"class\":\"", record.class.as_str());
-    match record.reason {
-        Some(reason) => plain(to, ",\"reason\":\"", reason.as_str()),
-        None => to.extend_from_slice(b",\"reason\":null"),
+    let mut before = b"{\"";
+    // The path is in the target.
+    for field in Field::ALL.iter().filter(|it| **it != Field::Path) {
+        to.extend_from_slice(before);
+        before = b",\"";
+        to.extend_from_slice(field.name().as_bytes());
+        to.extend_from_slice(b"\":");
+        json_value(to, &value(*field, time, record));
     }
     to.push(b'}');
 }
 
-/// Writes a member whose value needs no escaping; `before` is all up to it.
-fn plain(to: &mut Vec<u8>, before: &str, value: &str) {
-    to.extend_from_slice(before.as_bytes());
-    to.extend_from_slice(value.as_bytes());
+fn json_value(to: &mut Vec<u8>, value: &Value<'_>) {
+    match *value {
+        Value::None => to.extend_from_slice(b"null"),
+        Value::Plain(text) => quoted(to, |to| to.extend_from_slice(text.as_bytes())),
+        Value::Text(text) => json_text(to, text),
+        Value::Number(number) => digits(to, number),
+        Value::Seconds(duration) => seconds(to, duration, Decimals::Nine),
+        Value::Address(address) => quoted(to, |to| append_ip(to, address)),
+        Value::Nodes(tries) => {
+            to.push(b'[');
+            for (at, tried) in tries.iter().enumerate() {
+                to.extend_from_slice(if at > 0 {
+                    b",{\"node\":"
+                } else {
+                    b"{\"node\":"
+                });
+                json_text(to, tried.node());
+                to.extend_from_slice(b",\"failed\":");
+                match tried.failure {
+                    Some(failure) => quoted(to, |to| failed(to, failure)),
+                    None => to.extend_from_slice(b"null"),
+                }
+                to.push(b'}');
+            }
+            to.push(b']');
+        }
+    }
+}
+
+/// What failed: as the metric of retries has it, but for the very status.
+fn failed(to: &mut Vec<u8>, failure: Failure) {
+    match failure {
+        Failure::Status(status) => digits(to, status.into()),
+        Failure::Grpc(code) => to.extend_from_slice(code.name().as_bytes()),
+        other => to.extend_from_slice(RETRY_REASONS[retry_index(other)].as_bytes()),
+    }
+}
+
+fn quoted(to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    to.push(b'"');
+    write(to);
     to.push(b'"');
 }
 
-/// Writes a member whose value may be any text; `name` is all up to it.
-fn text_member(to: &mut Vec<u8>, name: &str, value: &str) {
-    to.extend_from_slice(name.as_bytes());
+/// Any text as JSON.
+fn json_text(to: &mut Vec<u8>, text: &str) {
     let is_plain = |it| it >= b' ' && it != b'"' && it != b'\\';
     // Without an early end, so that it is a few vector instructions.
-    if value.bytes().fold(true, |all, it| all & is_plain(it)) {
-        plain(to, "\"", value);
+    if text.bytes().fold(true, |all, it| all & is_plain(it)) {
+        quoted(to, |to| to.extend_from_slice(text.as_bytes()));
     } else {
         // Writing to a Vec cannot fail.
-        let _infallible = serde_json::to_writer(to, value).is_ok();
+        let _infallible = serde_json::to_writer(to, text).is_ok();
+    }
+}
+
+/// [`str::escape_default`], in one piece where nothing needs it: it writes char by char.
+fn escaped(to: &mut Vec<u8>, text: &str) {
+    let is_plain = |it| matches!(it, b' '..=b'~') && !matches!(it, b'"' | b'\'' | b'\\');
+    if text.bytes().all(is_plain) {
+        to.extend_from_slice(text.as_bytes());
+    } else {
+        // Writing to a Vec cannot fail.
+        let _infallible = write!(to, "{}", text.escape_default()).is_ok();
     }
 }
 
 /// Writes a number digit by digit: formatting takes several times as long.
-fn number(to: &mut Vec<u8>, value: u64) {
+fn digits(to: &mut Vec<u8>, value: u64) {
     let mut digits = [0; 20];
     let (mut left, mut at) = (value, digits.len());
     while left > 0 || at == digits.len() {
@@ -146,39 +223,25 @@ fn number(to: &mut Vec<u8>, value: u64) {
     to.extend_from_slice(&digits[at..]);
 }
 
-/// Writes a duration in seconds, with all of its nine decimals.
-fn seconds(to: &mut Vec<u8>, duration: Duration) {
-    number(to, duration.as_secs());
+/// How exactly a duration is written.
+#[derive(Clone, Copy)]
+enum Decimals {
+    Six,
+    Nine,
+}
+
+/// Writes a duration in seconds.
+fn seconds(to: &mut Vec<u8>, duration: Duration, decimals: Decimals) {
+    let (duration, unit) = match decimals {
+        Decimals::Six => (duration + Duration::from_nanos(500), 1_000_000),
+        Decimals::Nine => (duration, 1_000_000_000),
+    };
+    digits(to, duration.as_secs());
     // A leading 1 keeps the zeros, and is then written over.
     let point = to.len();
-    number(to, u64::from(duration.subsec_nanos()) + 1_000_000_000);
+    let fraction = u64::from(duration.subsec_nanos()) / (1_000_000_000 / unit);
+    digits(to, fraction + unit);
     to[point] = b'.';
-}
-
-/// What is there, or a dash.
-struct OrDash<T>(Option<T>);
-
-impl<T: Display> Display for OrDash<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(it) => it.fmt(f),
-            None => f.write_str("-"),
-        }
-    }
-}
-
-/// [`str::escape_default`], in one piece where nothing needs it: it writes char by char.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = |it| matches!(it, b' '..=b'~') && !matches!(it, b'"' | b'\'' | b'\\');
-        if self.0.bytes().all(is_plain) {
-            f.write_str(self.0)
-        } else {
-            self.0.escape_default().fmt(f)
-        }
-    }
 }
 
 fn version(version: Version) -> &'static str {
@@ -187,10 +250,6 @@ fn version(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     }
-}
-
-fn or_dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::forward::Call;
 use super::reply::NodeHead;
 use super::rewrite;
 use crate::cluster::counters::Class;
+use crate::cluster::desired::Detail;
 use crate::cluster::{Cluster, Node, Pick, Target};
 use crate::head::{Fields, Known, KnownSet, content_length};
 use crate::health::Standing;
@@ -73,6 +74,7 @@ pub(super) async fn attempt(it: Try<'_>) -> Result<Answer, AttemptError> {
     let guard = AttemptGuard::begin(&it).ok_or(AttemptError::Full)?;
     let responded = send(&it).await;
     let arrived = clock::now();
+    call.outcome.arrived(arrived, responded.is_ok());
     let (head, body) = match responded {
         Ok(responded) => responded,
         Err(error) => {
@@ -87,6 +89,10 @@ pub(super) async fn attempt(it: Try<'_>) -> Result<Answer, AttemptError> {
     let shard = &it.cluster().shards[it.target.shard];
     let counters = shard.counters.of(call.thread().index);
     counters.attempt_duration.observe(arrived - it.began);
+    if call.view.state.desired.metrics == Detail::Node {
+        let counters = it.node().counters.of(call.thread().index);
+        counters.took(arrived - it.began);
+    }
     guard.responded(Class::of(head.status()));
     if call.grpc
         && let Some(source) = &call.source

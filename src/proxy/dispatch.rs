@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
 
+use http::HeaderName;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
@@ -17,7 +18,7 @@ use super::reply::{NodeReply, Reply, ReplyHead};
 use super::request::Received;
 use super::thread::Context;
 use super::view::View;
-use crate::cluster::desired::PathForm;
+use crate::cluster::desired::{AccessLog, PathForm, trace_bits};
 use crate::cluster::{Cluster, Pick, RouteEntry};
 use crate::drain::Phase;
 use crate::head::{Known, RequestHead, normal};
@@ -28,6 +29,9 @@ use crate::reason::Reason;
 use crate::retry::RepeatableMethods;
 use crate::routing::{Captures, MissingKey, Route};
 use crate::upstream::Protocol;
+
+/// Names the trace that a request belongs to (W3C Trace Context).
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request that found its route and its key.
 struct Routed {
@@ -51,7 +55,7 @@ pub(super) async fn serve(
     let started = clock::now();
     let thread = &connection.thread;
     let view = thread.view();
-    let line = view.state.logs_access().then(|| {
+    let line = is_logged(&view.state.desired.access_log, received, thread).then(|| {
         let mut line = Line::spare();
         fill(&mut line, received, connection);
         line
@@ -232,6 +236,7 @@ async fn route(
     let upgrades = connection.listener().upgrades && received.offers_upgrade();
     let both_ways = upgrades || !body.is_at_end();
     let activity = Activity::new(entry.route.idle_timeout, both_ways);
+    outcome.follows(&activity);
     let limits = connection.thread.limits();
     let allowed = Allowance {
         bytes: limits.body_bytes,
@@ -368,6 +373,16 @@ fn repeatable(entry: &RouteEntry, received: &Received) -> RepeatableMethods {
     } else {
         class
     }
+}
+
+/// Whether the request's end is to be a line of the access log, as far as its beginning tells: a trace
+/// is logged by all who see it or by none.
+fn is_logged(log: &AccessLog, received: &Received, thread: &Context) -> bool {
+    if log.format.is_none() || log.takes_all() {
+        return log.format.is_some();
+    }
+    let trace = received.fields().first(&TRACEPARENT).and_then(trace_bits);
+    log.sample.takes(trace.unwrap_or_else(|| thread.random()))
 }
 
 /// Writes down what the access log says of the request.

@@ -104,6 +104,7 @@ pub(super) async fn forward(call: &Call<'_>, mut pick: Pick) -> Result<Forwarded
         {
             // Another thread took the last place in the meantime: that was no attempt.
             (lost, attempts) = (lost + 1, attempts - 1);
+            call.outcome.takes_back();
             pick.give_back();
             target = call.place(&mut pick).await?;
             continue;
@@ -112,8 +113,10 @@ pub(super) async fn forward(call: &Call<'_>, mut pick: Pick) -> Result<Forwarded
             attempted,
             Err(AttemptError::Connect(_) | AttemptError::Full)
         );
-        let next = failure(call, &attempted)
-            .and_then(|failure| call.retry(failure, &attempted, &mut pick, target, attempts));
+        let next = failure(call, &attempted).and_then(|failure| {
+            call.outcome.failed(target, failure);
+            call.retry(failure, &attempted, &mut pick, target, attempts)
+        });
         let Some((next, wait)) = next else {
             let answer = attempted.map_err(|error| Refusal::from(error.reason(sent)))?;
             return Ok(call.conclude(answer, target, number));

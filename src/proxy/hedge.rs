@@ -77,7 +77,7 @@ impl Call<'_> {
         let at_second = pick.clone();
         let second = Try::new(self, &at_second, next, Reuse::Pooled, number);
         let second: Attempt<'_> = Box::pin(attempt(second));
-        let (attempted, is_second) = self.first_of(first, second).await;
+        let (attempted, is_second) = self.first_of(first, second, [target, next]).await;
         let (target, attempt) = if is_second {
             self.count_hedge(Hedged::Won);
             (next, number)
@@ -115,15 +115,20 @@ impl Call<'_> {
         &self,
         mut first: Attempt<'a>,
         mut second: Attempt<'a>,
+        targets: [Target; 2],
     ) -> (Result<Answer, AttemptError>, bool) {
         let (attempted, is_second) = tokio::select! {
             biased;
             attempted = &mut first => (attempted, false),
             attempted = &mut second => (attempted, true),
         };
-        let fails = failure(self, &attempted).is_some();
+        let failure = failure(self, &attempted);
+        if let Some(failure) = failure {
+            self.outcome
+                .failed(targets[usize::from(is_second)], failure);
+        }
         match attempted {
-            Ok(answer) if fails => answer.exchange.discard(),
+            Ok(answer) if failure.is_some() => answer.exchange.discard(),
             Ok(answer) => return (Ok(answer), is_second),
             Err(_) => {}
         }

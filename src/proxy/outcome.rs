@@ -8,13 +8,17 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::body::Activity;
+use super::journey::Journey;
 use super::request::Received;
 use super::thread::Context;
 use super::view::View;
 use crate::cluster::Target;
 use crate::cluster::counters::{Class, METHODS, RouteCounters, method_index};
+use crate::cluster::desired::Only;
 use crate::net::clock;
 use crate::reason::Reason;
+use crate::retry::Failure;
 use crate::spares::Spares;
 
 /// A request under way. Dropping it ends the request: it is counted as what was last known of it,
@@ -66,6 +70,7 @@ pub(super) struct Line {
     pub(super) version: Version,
     pub(super) authority: String,
     pub(super) client: Option<IpAddr>,
+    pub(super) journey: Journey,
 }
 
 /// A request's end, for the access log.
@@ -81,17 +86,20 @@ pub(super) struct Record<'a> {
     pub(super) reason: Option<Reason>,
     pub(super) attempts: u32,
     pub(super) bytes: u64,
+    pub(super) received: u64,
     pub(super) duration: Duration,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) overhead: Option<Duration>,
 }
 
 impl Line {
     /// One to be filled, with the memory of one that was written.
-    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is spared")]
     pub(super) fn spare() -> Box<Self> {
         Spares::take(&SPARE).unwrap_or_default()
     }
 
-    fn keep(self: Box<Self>) {
+    fn keep(mut self: Box<Self>) {
+        self.journey.clear();
         if self.target.capacity().max(self.authority.capacity()) <= SPARE_MAX {
             Spares::keep(&SPARE, self);
         }
@@ -171,6 +179,42 @@ impl Outcome {
     pub(super) fn attempted(&self, target: Target) {
         self.attempts.set(self.attempts.get() + 1);
         self.target.set(Some(target));
+        if let Some(line) = &mut *self.line.borrow_mut() {
+            let held = self.goes_on_by.borrow();
+            let held = held.as_ref().map(|(view, at)| (view, *at));
+            let route = self.route.get().map(|it| &self.view.state.routes[it]);
+            let place = held.or_else(|| route.map(|it| (&self.view, it.cluster)));
+            if let Some((view, cluster)) = place {
+                line.journey.begins(view, cluster, target, clock::now());
+            }
+        }
+    }
+
+    /// The attempt that began last was none: its place was taken.
+    pub(super) fn takes_back(&self) {
+        self.attempts.set(self.attempts.get().saturating_sub(1));
+        self.with_journey(Journey::takes_back);
+    }
+
+    /// An attempt came to the head of its answer, or failed.
+    pub(super) fn arrived(&self, now: Instant, answered: bool) {
+        self.with_journey(|it| it.arrives(now, answered));
+    }
+
+    /// What failed of the attempt at `target`.
+    pub(super) fn failed(&self, target: Target, failure: Failure) {
+        self.with_journey(|it| it.failed(target, failure));
+    }
+
+    /// What the client sends is counted by `activity`.
+    pub(super) fn follows(&self, activity: &Activity) {
+        self.with_journey(|it| it.follows(activity));
+    }
+
+    fn with_journey(&self, note: impl FnOnce(&mut Journey)) {
+        if let Some(line) = &mut *self.line.borrow_mut() {
+            note(&mut line.journey);
+        }
     }
 
     /// Of several attempts at once the one at `target` answers.
@@ -181,7 +225,15 @@ impl Outcome {
     /// The response's head goes out.
     pub(super) fn responded(&self, status: StatusCode) {
         self.status.set(Some(status));
-        self.now.set(Some(clock::recent()));
+        let logged = self.line.borrow().is_some();
+        // Only a line has use for the time since the node's answer came.
+        let now = if logged {
+            clock::now()
+        } else {
+            clock::recent()
+        };
+        self.now.set(Some(now));
+        self.with_journey(|it| it.responds(now));
     }
 
     /// Something has to be waited for: the time goes on.
@@ -237,6 +289,10 @@ impl Outcome {
 
     fn log(&self, line: &Line, duration: Duration) {
         let state = &self.view.state;
+        let (class, reason) = (self.class(), self.reason.get());
+        if !is_wanted(state.desired.access_log.only, class, reason, duration) {
+            return;
+        }
         let route = self.route.get().map(|it| &state.routes[it]);
         let held = self.goes_on_by.borrow();
         let held = held.as_ref().map(|(view, at)| &view.state.clusters[*at]);
@@ -249,14 +305,30 @@ impl Outcome {
             shard: target.map_or("", |(cluster, it)| &cluster.shards[it.shard].name),
             node: target.map_or("", |(cluster, it)| it.replica(cluster).node.id()),
             status: self.status.get().map(|it| it.as_u16()),
-            class: self.class(),
-            reason: self.reason.get(),
+            class,
+            reason,
             attempts: self.attempts.get(),
             bytes: self.sent.get(),
+            received: line.journey.received(),
             duration,
+            first_byte: line.journey.first_byte(self.started),
+            overhead: line.journey.overhead(self.started),
         };
-        let mut log = self.thread.access_log.borrow_mut();
-        log.write(state.desired.access_log, &record);
+        if let Some(format) = &state.desired.access_log.format {
+            let mut log = self.thread.access_log.borrow_mut();
+            log.write(format, &record);
+        }
+    }
+}
+
+/// Whether a request that ended so is worth a line.
+fn is_wanted(only: Only, class: Class, reason: Option<Reason>, duration: Duration) -> bool {
+    match only {
+        Only::All => true,
+        Only::Errors => {
+            reason.is_some() || matches!(class, Class::ServerError | Class::Error | Class::Aborted)
+        }
+        Only::Slow(at_least) => duration >= at_least,
     }
 }
 

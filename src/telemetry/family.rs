@@ -2,7 +2,7 @@
 
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Histogram, Striped};
+use super::Histogram;
 
 /// One metric family being filled with samples.
 #[derive(Debug)]
@@ -51,16 +51,15 @@ impl Family {
         self.sample(values, count as f64);
     }
 
-    /// Adds a histogram's sample, the sum of all threads'.
-    pub fn observations<T>(
+    /// Adds a histogram's sample, the sum of `histograms`: those of all threads.
+    pub fn observations<'a>(
         &mut self,
         values: &[&str],
-        stripes: &Striped<T>,
-        of: impl Fn(&T) -> &Histogram,
+        histograms: impl Iterator<Item = &'a Histogram>,
     ) {
         let mut counts = [0; Histogram::BOUNDS.len() + 1];
         let mut sum_ns = 0;
-        for histogram in stripes.iter().map(of) {
+        for histogram in histograms {
             for (total, count) in counts.iter_mut().zip(histogram.counts()) {
                 *total += count;
             }

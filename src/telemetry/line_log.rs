@@ -24,9 +24,30 @@ const FULL: usize = 64 << 10;
 /// Room for the line that fills the buffer, where it is no longer than most.
 const LAST_LINE: usize = 4 << 10;
 
-/// Buffers on their way to the output, of all threads: some 4 MiB, a third of a second of the lines
-/// of 50 000 requests a second. A reader that stalls for longer costs lines.
-const QUEUE: usize = 64;
+/// How much may be on its way to the output, over all threads. A reader that stalls for longer costs
+/// lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Buffers on their way.
+    pub queue: usize,
+    /// Room in an empty buffer, in bytes.
+    pub room: usize,
+}
+
+impl Bounds {
+    /// For lines that are handed over by the bufferful: some 4 MiB, a third of a second of the lines of
+    /// 50 000 requests a second.
+    pub const MANY: Self = Self {
+        queue: 64,
+        room: FULL + LAST_LINE,
+    };
+
+    /// For lines that are handed over one by one: as many as when a thousand nodes change at once.
+    pub const FEW: Self = Self {
+        queue: 2048,
+        room: 512,
+    };
+}
 
 /// Empty buffers on their way back to a thread: it fills one while others are written.
 const SPARES: usize = 4;
@@ -44,6 +65,7 @@ pub struct LineLog {
 pub struct LineBuffer {
     /// Without capacity before the first line after a hand-over.
     lines: Vec<u8>,
+    room: usize,
     thread: usize,
     queue: SyncSender<Batch>,
     spares: Receiver<Vec<u8>>,
@@ -63,6 +85,8 @@ struct Batch {
 
 /// What the writing thread runs on.
 struct Writer<W> {
+    /// The thread's.
+    name: String,
     output: W,
     queue: Receiver<Batch>,
     /// By thread.
@@ -85,14 +109,16 @@ impl LineLog {
         name: &str,
         output: impl Write + Send + 'static,
         threads: usize,
+        bounds: Bounds,
     ) -> io::Result<(Self, Vec<LineBuffer>)> {
         let dropped = DroppedLines::default();
-        let (sender, queue) = sync_channel(QUEUE);
+        let (sender, queue) = sync_channel(bounds.queue);
         let (spares, buffers) = (0..threads)
             .map(|thread| {
                 let (spare, spares) = sync_channel(SPARES);
                 let buffer = LineBuffer {
                     lines: Vec::new(),
+                    room: bounds.room,
                     thread,
                     queue: sender.clone(),
                     spares,
@@ -102,6 +128,7 @@ impl LineLog {
             })
             .unzip();
         let writer = Writer {
+            name: name.to_owned(),
             output,
             queue,
             spares,
@@ -133,7 +160,7 @@ impl LineBuffer {
     pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.lines.capacity() == 0 {
             let spare = self.spares.try_recv();
-            self.lines = spare.unwrap_or_else(|_none| Vec::with_capacity(FULL + LAST_LINE));
+            self.lines = spare.unwrap_or_else(|_none| Vec::with_capacity(self.room));
         }
         write(&mut self.lines);
         self.lines.push(b'\n');
@@ -203,7 +230,7 @@ impl<W: Write> Writer<W> {
         match self.write(&mut left) {
             Ok(()) if self.failing => {
                 self.failing = false;
-                info!("the output takes lines again");
+                info!(log = self.name, "the output takes lines again");
             }
             Ok(()) => {}
             Err(error) => {
@@ -211,7 +238,8 @@ impl<W: Write> Writer<W> {
                 let written = &lines[..lines.len() - left.len()];
                 self.torn |= written.last().is_some_and(|it| *it != b'\n');
                 if !mem::replace(&mut self.failing, true) {
-                    warn!(%error, "the output takes no more lines: they are dropped");
+                    let log = &self.name;
+                    warn!(log, %error, "the output takes no more lines: they are dropped");
                 }
             }
         }

@@ -173,3 +173,168 @@ fn a_reader_that_left_ends_nothing() {
     assert!(keyway.wait().success());
     assert_eq!(keyway.events().iter().filter(|it| told(it)).count(), 1);
 }
+
+/// keyway with `access_log` as these keys say.
+fn keyed(access_log: &str, cluster: &str, nodes: &[&Node]) -> Keyway {
+    Keyway::start(
+        &format!(
+            "access_log: {{ {access_log} }}\n\
+             routes: [{{ name: r, match: {{ path: \"/{{key}}/**\" }}, key: \"path:key\", cluster: c }}]\n\
+             clusters:\n  c: {{ {cluster} }}\n"
+        ),
+        &topology(&[nodes]),
+    )
+}
+
+fn lines(keyway: &Keyway, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(keyway.path(file)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_template_goes_to_a_file_that_may_be_moved() {
+    let node = Node::start("a");
+    let keyway = keyed(
+        "format: \"%{method} %{path} %{status} %{bytes} %{nodes}\", to: access.log",
+        "prefer: key",
+        &[&node],
+    );
+    assert_eq!(keyway.get("/k/1?q=2").status, 200);
+    until("a line", || {
+        lines(&keyway, "access.log") == ["GET /k/1 200 1 a"]
+    });
+    std::fs::rename(keyway.path("access.log"), keyway.path("access.log.1")).unwrap();
+    assert_eq!(keyway.get("/k/2").status, 200);
+    until("a line in a new file", || {
+        lines(&keyway, "access.log") == ["GET /k/2 200 1 a"]
+    });
+    assert_eq!(lines(&keyway, "access.log.1"), ["GET /k/1 200 1 a"]);
+    // Another file by a reload.
+    let yaml = std::fs::read_to_string(keyway.path("keyway.yaml")).unwrap();
+    keyway.replace("keyway.yaml", &yaml.replace("access.log", "other.log"));
+    assert_eq!(keyway.admin("POST", "/v1/reload", "").status, 200);
+    assert_eq!(keyway.get("/k/3").status, 200);
+    until("a line in another file", || {
+        lines(&keyway, "other.log") == ["GET /k/3 200 1 a"]
+    });
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_delays_no_request() {
+    let node = Node::start("a");
+    let keyway = keyed("format: text, to: /dev/full", "prefer: key", &[&node]);
+    until("dropped lines", || {
+        assert_eq!(keyway.get("/k/1").status, 200);
+        dropped(&keyway) > 0
+    });
+}
+
+#[test]
+fn a_line_tells_of_each_attempt_and_of_the_time() {
+    let (a, b) = (Node::down("a"), Node::start("b"));
+    let keyway = keyed("format: json, to: access.log", "prefer: order", &[&a, &b]);
+    let busy = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+    let reply = keyway.client().ask("PUT", "/k/put", &[], b"twelve bytes");
+    assert_eq!(reply.node(), "b");
+    b.script(|_| Then::Send(busy.to_vec()));
+    // What is told depends on whether the first is tried last.
+    assert!(keyway.get("/k/busy").status >= 502);
+    let events = || -> Vec<Value> {
+        let lines = lines(&keyway, "access.log");
+        lines
+            .iter()
+            .map(|it| serde_json::from_str(it).unwrap())
+            .collect()
+    };
+    until("both lines", || events().len() == 2);
+    // Each thread has lines of its own.
+    let of = |target: &str| events().into_iter().find(|it| it["target"] == target);
+    let (put, busy) = (of("/k/put").unwrap(), of("/k/busy").unwrap());
+    let tried = |it: &Value| {
+        let nodes = it["nodes"].as_array().unwrap().clone();
+        let each = |it: &Value| format!("{} {}", it["node"], it["failed"]).replace('"', "");
+        nodes.iter().map(each).collect::<Vec<_>>()
+    };
+    assert_eq!(tried(&put), ["a connect", "b null"]);
+    assert_eq!(
+        (&put["attempts"], &put["bytes_received"]),
+        (&2.into(), &12.into())
+    );
+    assert!(tried(&busy).contains(&"b 503".to_owned()), "{busy}");
+    for line in [&put, &busy] {
+        let seconds = |name: &str| line[name].as_f64().unwrap();
+        let (whole, head) = (seconds("duration_seconds"), seconds("first_byte_seconds"));
+        let own = seconds("overhead_seconds");
+        assert!(
+            0.0 < own && own < whole && 0.0 < head && head <= whole,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn time_at_a_node_is_no_overhead() {
+    let node = Node::scripted("a", |_| {
+        thread::sleep(Duration::from_millis(200));
+        Then::Answer
+    });
+    let keyway = keyed(
+        "format: \"%{overhead_seconds} %{first_byte_seconds}\", to: access.log",
+        "prefer: order",
+        &[&node],
+    );
+    assert_eq!(keyway.get("/k/1").status, 200);
+    until("a line", || !lines(&keyway, "access.log").is_empty());
+    let line = lines(&keyway, "access.log").remove(0);
+    let (own, head) = line.split_once(' ').unwrap();
+    let (own, head): (f64, f64) = (own.parse().unwrap(), head.parse().unwrap());
+    assert!(head >= 0.2 && own < 0.2, "{line}");
+}
+
+#[test]
+fn only_what_is_asked_for_is_logged() {
+    let node = Node::scripted("a", |request| match request.target() {
+        "/k/bad" => Then::Send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        "/k/slow" => {
+            thread::sleep(Duration::from_millis(300));
+            Then::Answer
+        }
+        _ => Then::Answer,
+    });
+    for (only, expected) in [
+        ("all", &["/k/fine", "/k/bad", "/k/slow", "//", "/k/end"][..]),
+        ("errors", &["/k/bad", "//"]),
+        ("slow:300ms", &["/k/slow"]),
+    ] {
+        let format = "format: \"%{target}\", to: access.log";
+        let mut keyway = keyed(&format!("{format}, only: \"{only}\""), "", &[&node]);
+        let mut client = keyway.client();
+        for target in ["/k/fine", "/k/bad", "/k/slow", "//", "/k/end"] {
+            client.get(target);
+        }
+        keyway.signal("-TERM");
+        assert!(keyway.wait().success());
+        assert_eq!(lines(&keyway, "access.log"), expected, "{only}");
+    }
+}
+
+#[test]
+fn a_trace_is_sampled_as_a_whole() {
+    let node = Node::start("a");
+    let format = "format: \"%{path}\", to: access.log";
+    let mut keyway = keyed(&format!("{format}, sample: 25%"), "", &[&node]);
+    let mut client = keyway.client();
+    let mut expected = Vec::new();
+    for at in 0..64_u64 {
+        // Every 64th of the numbers that a trace may have.
+        let trace = format!("00-{:018x}{:014x}-00f067aa0ba902b7-01", at, at << 50);
+        for _ in 0..2 {
+            let target = format!("/k/{at}");
+            client.ask("GET", &target, &[("traceparent", &trace)], b"");
+            expected.extend((at < 16).then_some(target));
+        }
+    }
+    keyway.signal("-TERM");
+    assert!(keyway.wait().success());
+    assert_eq!(lines(&keyway, "access.log"), expected);
+}

@@ -1,6 +1,7 @@
 //! Names of nodes: how lookups ended, and what is known of each.
 
 use crate::cluster::State;
+use crate::cluster::desired::Detail;
 use crate::names::LookupCounters;
 use crate::telemetry::Family;
 
@@ -40,7 +41,8 @@ pub(super) fn addresses(state: &State, now: u64) -> [Family; 2] {
         "How long ago an answer named them.",
         NODE,
     );
-    for (cluster, shard, replica) in state.replicas() {
+    let shows_nodes = state.desired.metrics > Detail::Cluster;
+    for (cluster, shard, replica) in state.replicas().filter(|_| shows_nodes) {
         let endpoint = replica.node.endpoint();
         if endpoint.name().is_none() {
             continue;

@@ -28,6 +28,8 @@ struct Both {
     awaits_client: Cell<bool>,
     /// How the client spoiled its body.
     fault: Cell<Option<ClientFault>>,
+    /// The bytes that the client sent after its head.
+    received: Cell<u64>,
 }
 
 /// Waits for the silence of an [`Activity`].
@@ -64,6 +66,18 @@ impl Activity {
     /// How the client spoiled its body, if it did.
     pub(super) fn fault(&self) -> Option<ClientFault> {
         self.both.as_ref()?.fault.get()
+    }
+
+    /// The bytes that the client sent after its head.
+    pub(in crate::proxy) fn received(&self) -> u64 {
+        self.both.as_ref().map_or(0, |it| it.received.get())
+    }
+
+    /// So many more came.
+    pub(super) fn receives(&self, bytes: u64) {
+        if let Some(both) = &self.both {
+            both.received.set(both.received.get() + bytes);
+        }
     }
 
     pub(super) fn moved(&self) {

@@ -277,6 +277,7 @@ impl Shared {
     /// The frame, unless it is more than the client may send.
     fn allow(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, ClientFault> {
         let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        self.activity.receives(len);
         let left = self.allowed.get().checked_sub(len);
         self.allowed.set(left.ok_or(ClientFault::TooLarge)?);
         Ok(frame)

@@ -58,7 +58,7 @@ fn each_threads_lines_stay_whole_and_in_order() {
         script: Vec::new(),
         taken: Arc::clone(&taken),
     };
-    let (log, buffers) = LineLog::start("log", output, 3).unwrap();
+    let (log, buffers) = LineLog::start("log", output, 3, Bounds::MANY).unwrap();
     let threads = buffers.into_iter().enumerate();
     let threads = threads.map(|(thread, mut buffer)| {
         // Fewer bytes than the queue holds.
@@ -92,7 +92,7 @@ fn a_buffer_is_handed_over_when_it_is_full_or_asked_for() {
         go_on,
         taken: Arc::clone(&taken),
     };
-    let (_log, mut buffers) = LineLog::start("log", output, 1).unwrap();
+    let (_log, mut buffers) = LineLog::start("log", output, 1, Bounds::MANY).unwrap();
     let mut buffer = buffers.pop().unwrap();
     let line = "x".repeat(FULL / 2 - 1);
     put(&mut buffer, &line);
@@ -117,15 +117,15 @@ fn a_buffer_is_handed_over_when_it_is_full_or_asked_for() {
 
 #[test]
 fn a_stalled_reader_costs_lines_and_no_waiting() {
-    let (begun, writes) = sync_channel(2 * QUEUE);
-    let (release, go_on) = sync_channel(2 * QUEUE);
+    let (begun, writes) = sync_channel(2 * Bounds::MANY.queue);
+    let (release, go_on) = sync_channel(2 * Bounds::MANY.queue);
     let taken = Arc::default();
     let output = Gated {
         begun,
         go_on,
         taken: Arc::clone(&taken),
     };
-    let (log, mut buffers) = LineLog::start("log", output, 1).unwrap();
+    let (log, mut buffers) = LineLog::start("log", output, 1, Bounds::MANY).unwrap();
     let mut buffer = buffers.pop().unwrap();
     let batch = |buffer: &mut LineBuffer, name: &str| {
         put(buffer, name);
@@ -134,7 +134,7 @@ fn a_stalled_reader_costs_lines_and_no_waiting() {
     };
     batch(&mut buffer, "written");
     writes.recv().unwrap();
-    for at in 0..QUEUE {
+    for at in 0..Bounds::MANY.queue {
         batch(&mut buffer, &format!("waiting {at}"));
     }
     assert_eq!(log.dropped().count(), 0, "what the queue holds");
@@ -143,10 +143,10 @@ fn a_stalled_reader_costs_lines_and_no_waiting() {
     batch(&mut buffer, "lost");
     assert_eq!(log.dropped().count(), 4);
     // The reader goes on: what waited arrives, and so does what comes then.
-    for _ in 0..2 * QUEUE {
+    for _ in 0..2 * Bounds::MANY.queue {
         release.send(()).unwrap();
     }
-    for _ in 0..QUEUE {
+    for _ in 0..Bounds::MANY.queue {
         writes.recv().unwrap();
     }
     batch(&mut buffer, "after");
@@ -155,7 +155,7 @@ fn a_stalled_reader_costs_lines_and_no_waiting() {
     end(log);
     assert_eq!(dropped.count(), 4);
     let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-    assert_eq!(taken.lines().count(), 2 * (QUEUE + 2));
+    assert_eq!(taken.lines().count(), 2 * (Bounds::MANY.queue + 2));
     assert!(!taken.contains("lost") && taken.contains("after"));
 }
 
@@ -176,7 +176,7 @@ fn an_output_that_fails_costs_the_lines_it_did_not_take() {
         script,
         taken: Arc::clone(&taken),
     };
-    let (log, mut buffers) = LineLog::start("log", output, 1).unwrap();
+    let (log, mut buffers) = LineLog::start("log", output, 1, Bounds::MANY).unwrap();
     let mut buffer = buffers.pop().unwrap();
     for batch in [&["whole", "torn", "gone"][..], &["gone"], &["back"]] {
         for line in batch {
@@ -200,7 +200,7 @@ fn written_buffers_come_back() {
         go_on,
         taken: Arc::default(),
     };
-    let (_log, mut buffers) = LineLog::start("log", output, 1).unwrap();
+    let (_log, mut buffers) = LineLog::start("log", output, 1, Bounds::MANY).unwrap();
     let mut buffer = buffers.pop().unwrap();
     put(&mut buffer, "first");
     let first = buffer.lines.as_ptr();
@@ -214,4 +214,31 @@ fn written_buffers_come_back() {
     writes.recv().unwrap();
     put(&mut buffer, "third");
     assert_eq!(buffer.lines.as_ptr(), first);
+}
+
+#[test]
+fn lines_that_go_one_by_one_may_be_many_at_once() {
+    let (begun, writes) = sync_channel(1);
+    let (release, go_on) = sync_channel(1);
+    let output = Gated {
+        begun,
+        go_on,
+        taken: Arc::default(),
+    };
+    let (log, mut buffers) = LineLog::start("log", output, 1, Bounds::FEW).unwrap();
+    let mut buffer = buffers.pop().unwrap();
+    let one = |buffer: &mut LineBuffer| {
+        put(buffer, "a node changed");
+        buffer.flush();
+    };
+    one(&mut buffer);
+    writes.recv().unwrap();
+    (0..Bounds::FEW.queue).for_each(|_| one(&mut buffer));
+    assert_eq!(log.dropped().count(), 0);
+    one(&mut buffer);
+    assert_eq!(log.dropped().count(), 1);
+    // The output fails from here on.
+    drop((release, writes));
+    drop(buffer);
+    end(log);
 }

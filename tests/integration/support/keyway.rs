@@ -24,7 +24,8 @@ pub struct Keyway {
     pub folder: TempDir,
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
-    hung_up: Arc<AtomicBool>,
+    /// Whether standard output and error are to be closed.
+    hung_up: [Arc<AtomicBool>; 2],
 }
 
 impl Keyway {
@@ -74,10 +75,11 @@ impl Keyway {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let hung_up: Arc<AtomicBool> = Arc::default();
+        let hung_up: [Arc<AtomicBool>; 2] = Default::default();
         let stderr = Box::new(process.stderr.take().unwrap()) as Box<dyn std::io::Read + Send>;
         let stdout = Box::new(process.stdout.take().unwrap());
-        for (pipe, hung_up) in [(stderr, Arc::default()), (stdout, Arc::clone(&hung_up))] {
+        let [output, errors] = &hung_up;
+        for (pipe, hung_up) in [(stderr, Arc::clone(errors)), (stdout, Arc::clone(output))] {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -238,7 +240,12 @@ impl Keyway {
 
     /// Closes standard output's reading end after its next line.
     pub fn hang_up(&self) {
-        self.hung_up.store(true, Ordering::SeqCst);
+        self.hung_up[0].store(true, Ordering::SeqCst);
+    }
+
+    /// Closes standard error's reading end after its next line.
+    pub fn hang_up_errors(&self) {
+        self.hung_up[1].store(true, Ordering::SeqCst);
     }
 
     /// The log's events.
