@@ -1,4 +1,4 @@
-//! Composition: from a configuration to running threads, and down again.
+//! Composition: from a configuration to running threads.
 //!
 //! | thread | runs | stalls may be noticed by |
 //! |---|---|---|
@@ -11,12 +11,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tokio::time::Instant;
+use tracing::{error, info};
 
 use crate::cluster::{Command, Judge, Rejected, Reloads, SharedState, Writer};
 use crate::config::Config;
@@ -26,18 +25,10 @@ use crate::net::{BindError, SharedListener};
 use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
 use crate::telemetry::{LineBuffer, LineLog};
 
+mod ending;
 mod resolve;
 
 use resolve::Names;
-
-/// How often it is looked whether the drain has nothing left to wait for.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// How long the data threads may take to end once their connections are cut.
-const ENDING: Duration = Duration::from_millis(300);
-
-/// How long standard output may take for the access log's last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A keyway that serves.
 #[derive(Debug)]
@@ -54,7 +45,7 @@ pub struct App {
     pub log: LineLog,
     /// How lookups of names ended.
     pub lookups: Arc<LookupCounters>,
-    /// How far it is on its way down.
+    /// How far it is in its life.
     pub drain: DrainWatch,
     /// When it began.
     pub started: Instant,
@@ -91,6 +82,10 @@ impl App {
         let started = Instant::now();
         let Config { process, desired } = config;
         let threads = process.threads.get();
+        let reloads = Arc::new(Reloads::default());
+        let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
+        let shared = writer.shared();
+        let desired = &shared.load().desired;
         let bind = |it: &crate::config::Listener| {
             SharedListener::bind(&it.name, &it.address).map(|socket| Entrance {
                 socket,
@@ -106,9 +101,6 @@ impl App {
             .map(bind)
             .collect::<Result<Vec<_>, _>>()?;
         let listeners = Arc::new(listeners);
-        let reloads = Arc::new(Reloads::default());
-        let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
-        let shared = writer.shared();
         let (trigger, drain) = drain::channel();
         let (fleet, data) = Fleet::new(threads);
         let surroundings = Surroundings {
@@ -151,60 +143,10 @@ impl App {
         })
     }
 
-    /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending
-    /// early when no connection is left; then what is left is cut. `hurry` ends it at once.
-    pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
-        let (pre_drain, drain_timeout) = {
-            let desired = &self.shared.load().desired;
-            (desired.pre_drain, desired.drain_timeout)
-        };
-        let gently = async {
-            info!(?pre_drain, "draining: unready, still accepting");
-            self.trigger.advance(Phase::PreDrain);
-            let _early = timeout(pre_drain, self.idle()).await.is_ok();
-            info!(?drain_timeout, "draining: accepting nothing more");
-            self.trigger.advance(Phase::Draining);
-            self.listeners = Arc::default();
-            timeout(drain_timeout, self.idle()).await.is_ok()
-        };
-        let drained = tokio::select! {
-            drained = gently => drained,
-            () = hurry => false,
-        };
-        let left = self.fleet.open_connections();
-        self.trigger.advance(Phase::Over);
-        if drained {
-            info!("drained: no connection is left");
-        } else {
-            warn!(connections = left, "drained: what was left is cut");
-        }
-        self.join().await;
-    }
-
-    /// Ready when no client's connection is left.
-    async fn idle(&self) {
-        while self.fleet.open_connections() > 0 {
-            sleep(DRAIN_LOOK).await;
-        }
-    }
-
-    async fn join(self) {
-        let ended = until(|| self.threads.iter().all(JoinHandle::is_finished));
-        if timeout(ENDING, ended).await.is_err() {
-            warn!("a data thread did not end");
-        }
-        // The threads' last lines are on their way only now.
-        let written = until(|| self.log.is_ended());
-        if timeout(LAST_LINES, written).await.is_err() {
-            warn!("standard output did not take the access log's last lines");
-        }
-    }
-}
-
-/// Waits until `condition` holds.
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        sleep(DRAIN_LOOK / 4).await;
+    /// Is ready from now on, and accepts.
+    pub fn serve(&self) {
+        self.trigger.advance(Phase::Serving);
+        info!("ready");
     }
 }
 

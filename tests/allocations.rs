@@ -81,7 +81,8 @@ fn start(node: &TcpListener) -> u16 {
             .build()
             .unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let _app = App::start(config).unwrap();
+            let app = App::start(config).unwrap();
+            app.serve();
             std::future::pending::<()>().await;
         });
     });

@@ -173,6 +173,10 @@ async fn route(admin: &Admin, peer: Option<IpAddr>, request: Request<Incoming>) 
 
 fn readyz(admin: &Admin) -> Answer {
     match admin.drain.phase() {
+        Phase::Starting => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for a valid topology\n",
+        ),
         Phase::Serving => text(StatusCode::OK, "ready\n"),
         Phase::PreDrain | Phase::Draining | Phase::Over => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")

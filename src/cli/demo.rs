@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::output::{Done, Failure, line};
-use super::{DemoArgs, LogFormatArg, run};
+use super::run::{self, Files};
+use super::{DemoArgs, LogFormatArg};
 use crate::config::{Loader, Overrides};
 
 /// The shards, and the letters that name a shard's nodes.
@@ -79,7 +80,13 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
     let opened = Loader::open(keyway_file, Overrides::default());
     let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
     let shutdown = Arc::new(Notify::new());
-    let (app, _reload) = run::start(config, Some((loader, snapshot)), &log_level, &shutdown)?;
+    let files = Files {
+        loader,
+        snapshot,
+        problem: None,
+    };
+    let app = run::start(config, Some(files), &log_level, &shutdown)?.app;
+    app.serve();
     line(&what_to_try(folder, args, &nodes))?;
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -10,9 +10,11 @@ use tracing::{error, info};
 use super::output::{Done, Failure};
 use super::{LogFormatArg, RunArgs};
 use crate::admin::{self, Admin, Metrics, Sources};
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::cluster::Prober;
-use crate::config::{Config, Loader, Overrides, ReloadRequest, Snapshot, Watcher};
+use crate::config::{
+    Config, Loader, Overrides, ReloadError, ReloadRequest, Snapshot, Start, Watcher,
+};
 use crate::net::SharedListener;
 use crate::telemetry::{self, LogFormat, LogLevel};
 
@@ -41,13 +43,27 @@ pub(super) fn start_log(format: LogFormatArg) -> Result<LogLevel, Failure> {
     telemetry::init_log(format).map_err(|error| Failure::from_error(&error))
 }
 
-/// Serves until a signal or an operator ends it.
+/// The files that a keyway follows.
+pub(super) struct Files {
+    pub(super) loader: Loader,
+    /// What they were when it started.
+    pub(super) snapshot: Snapshot,
+    /// Why there is no topology in them.
+    pub(super) problem: Option<ReloadError>,
+}
+
+/// Serves until a signal, an operator or its own idleness ends it.
 async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
     // Before the listeners: a signal must find its handler from the first connection on.
     let mut signals = Signals::listen().map_err(|error| Failure::from_error(&error))?;
     let (config, files) = load(args)?;
+    let policy = config.process.start;
     let shutdown = Arc::new(Notify::new());
-    let (app, reload) = start(config, files, &log_level, &shutdown)?;
+    let Running {
+        app,
+        reload,
+        has_topology,
+    } = start(config, files, &log_level, &shutdown)?;
     let mut hangups = signals.hangup;
     if let Some(reload) = reload {
         spawn_local(async move {
@@ -56,7 +72,15 @@ async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
             }
         });
     }
+    let life = async {
+        if !has_topology && policy == Start::Wait {
+            app.reloads.changed.notified().await;
+        }
+        app.serve();
+        app.deserted().await;
+    };
     tokio::select! {
+        () = life => {}
         _ = signals.term.recv() => info!("SIGTERM"),
         _ = signals.interrupt.recv() => info!("SIGINT"),
         () = shutdown.notified() => info!("an operator asks for the end"),
@@ -72,36 +96,58 @@ async fn serve(args: &RunArgs, log_level: LogLevel) -> Done {
 }
 
 /// The configuration of the files, with what follows them, or of the flags.
-fn load(args: &RunArgs) -> Result<(Config, Option<(Loader, Snapshot)>), Failure> {
+fn load(args: &RunArgs) -> Result<(Config, Option<Files>), Failure> {
     let overrides = Overrides {
         admin: args.admin.clone(),
         zone: args.zone.clone(),
     };
     if let Some(path) = &args.config {
-        let opened = Loader::open(path.clone(), overrides);
-        let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
-        return Ok((config, Some((loader, snapshot))));
+        let opening = Loader::begin(path.clone(), overrides);
+        let opening = opening.map_err(|error| Failure::problems(&error, path))?;
+        let files = Files {
+            loader: opening.loader,
+            snapshot: opening.snapshot,
+            problem: opening.problem.map(ReloadError::from),
+        };
+        return Ok((opening.config, Some(files)));
     }
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let flags = Config::from_flags(&args.listen, &args.key, &args.node, &overrides, cores);
     Ok((flags.map_err(|it| Failure::from_error(&it))?, None))
 }
 
+/// What was started.
+pub(super) struct Running {
+    pub(super) app: App,
+    /// Asks for a reload, where there are files.
+    reload: Option<mpsc::Sender<ReloadRequest>>,
+    has_topology: bool,
+}
+
 /// Starts everything that a configuration asks for, beside the data threads the watcher of `files`,
 /// the prober and the admin server.
 pub(super) fn start(
     config: Config,
-    files: Option<(Loader, Snapshot)>,
+    mut files: Option<Files>,
     log_level: &LogLevel,
     shutdown: &Arc<Notify>,
-) -> Result<(App, Option<mpsc::Sender<ReloadRequest>>), Failure> {
+) -> Result<Running, Failure> {
     let process = config.process.clone();
     let listener = SharedListener::bind("admin", &process.admin);
     let listener = listener.map_err(|it| Failure::from_error(&it))?;
-    let app = App::start(config).map_err(|it| Failure::from_error(&it))?;
-    let reload = files.map(|(loader, snapshot)| {
+    let app = start_app(config, files.as_mut()).map_err(|it| Failure::from_error(&it))?;
+    let problem = files.as_ref().and_then(|it| it.problem.clone());
+    if let Some(problems) = &problem {
+        app.reloads.rejected();
+        error!(%problems, start = ?process.start, "there is no valid topology yet");
+    }
+    let has_topology = problem.is_none();
+    let reload = files.map(|files| {
+        let Files {
+            loader, snapshot, ..
+        } = files;
         let (commands, reloads) = (app.commands.clone(), Arc::clone(&app.reloads));
-        let (watcher, reload) = Watcher::new(loader, snapshot, process, commands, reloads);
+        let (watcher, reload) = Watcher::new(loader, snapshot, problem, process, commands, reloads);
         spawn_local(watcher.run());
         reload
     });
@@ -130,7 +176,27 @@ pub(super) fn start(
             error!(%error, "the admin server ended");
         }
     });
-    Ok((app, reload))
+    Ok(Running {
+        app,
+        reload,
+        has_topology,
+    })
+}
+
+/// Starts the data threads; without a topology where that of the files cannot be placed.
+fn start_app(config: Config, files: Option<&mut Files>) -> Result<App, StartError> {
+    let Some(files) = files else {
+        return App::start(config);
+    };
+    match App::start(config.clone()) {
+        Err(StartError::Rejected(rejected)) => {
+            files.problem = Some(ReloadError(vec![rejected.to_string()]));
+            let Config { process, desired } = config;
+            let desired = desired.without_topology();
+            App::start(Config { process, desired })
+        }
+        started => started,
+    }
 }
 
 /// A reload because of a signal: the outcome is logged by who carries it out.

@@ -10,9 +10,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::Start;
 use super::cluster::ClusterFile;
 use super::limits::LimitsFile;
 use super::named::Named;
+use super::or_off::OrOff;
 use super::place::At;
 use super::problem::Problem;
 use super::resolver::ResolverFile;
@@ -39,10 +41,16 @@ pub(super) struct KeywayFile {
     pub(super) zone: Option<String>,
     /// The topology file, relative to this one. Default: topology.yaml. Taken up at start.
     pub(super) topology: Option<String>,
+    /// Without a valid topology at the start: wait (not ready until there is one) or serve (ready,
+    /// answering `no_healthy_node`). Default: wait. Taken up at start.
+    pub(super) start: Option<Start>,
     /// After SIGTERM: how long it is unready and still accepts. Default: 5s.
     pub(super) pre_drain: Option<Span>,
     /// After that: how long what is in flight may finish. Default: 20s.
     pub(super) drain_timeout: Option<Span>,
+    /// It drains by itself when there was a client's connection and then none for so long, or off.
+    /// Default: off.
+    pub(super) exit_when_idle: Option<OrOff<Timeout>>,
     /// A line for each request: off, text or json. Default: off.
     pub(super) access_log: Option<AccessLog>,
     /// Which requests go to which cluster, and where their key is; the first match wins.
@@ -226,6 +234,7 @@ impl KeywayFile {
             zone: zone.or(self.zone).unwrap_or_default(),
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
+            exit_when_idle: self.exit_when_idle.and_then(|it| it.0).map(|it| it.0),
             access_log: self.access_log.unwrap_or_default(),
             limits: self.limits.into_limits(file, problems),
             nameservers: self.resolver.nameservers(),

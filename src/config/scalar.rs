@@ -117,6 +117,15 @@ fn some<T>(holds: bool, value: T) -> Parsed<T> {
     if holds { Ok(value) } else { Err(None) }
 }
 
+/// A duration given on the command line.
+///
+/// # Errors
+/// What was expected, when `text` is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a duration with its unit, such as 250ms, 5s, 1m or 2h";
+    duration(text).map_err(|_invalid| expected.to_owned())
+}
+
 /// The number before a unit, and the unit.
 fn split_unit(text: &str) -> Parsed<(&str, &str)> {
     let digits = text

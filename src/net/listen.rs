@@ -4,8 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use super::stream::Stream;
 use crate::topology::Address;
@@ -13,6 +14,16 @@ use crate::topology::Address;
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`,
 /// 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
+
+/// A filter of segments, in the kernel's classic BPF: drops those that begin a connection (the flag SYN
+/// in byte 13, RFC 9293 3.1) and lets the others pass. Who connects gets no answer until the socket is
+/// closed, and is refused by the next try.
+const NO_SYN: [SockFilter; 4] = [
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x45, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
 
 /// A bound listening socket.
 ///
@@ -24,6 +35,8 @@ pub struct SharedListener {
     name: String,
     address: Address,
     socket: Listening,
+    /// Whether somebody else goes on listening on it when this process does not.
+    is_kept: AtomicBool,
 }
 
 /// A listening socket registered with this thread's runtime.
@@ -43,7 +56,7 @@ enum Listening {
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name:?} cannot listen on {address}: {source}")]
+#[error("listener {name:?} cannot listen on {address}")]
 pub struct BindError {
     /// The listener's name.
     pub name: String,
@@ -74,7 +87,25 @@ impl SharedListener {
             name: name.to_owned(),
             address,
             socket,
+            is_kept: AtomicBool::new(false),
         })
+    }
+
+    /// Lets nobody in any more, while who was let in can still be accepted; so that closing the
+    /// socket, which resets what waits in its queue, finds nothing there. What others listen on stays
+    /// as it is.
+    pub fn close_door(&self) {
+        if self.is_kept.swap(true, Relaxed) {
+            return;
+        }
+        let closed = match (&self.socket, &self.address) {
+            (Listening::Tcp(socket), _) => SockRef::from(socket).attach_filter(&NO_SYN),
+            (Listening::Unix(_), Address::Unix(path)) => std::fs::remove_file(path),
+            (Listening::Unix(_), _) => Ok(()),
+        };
+        if let Err(error) = closed {
+            tracing::debug!(listener = self.name, %error, "who connects now may be reset");
+        }
     }
 
     /// The listener's name.
@@ -103,6 +134,7 @@ impl SharedListener {
 impl Drop for SharedListener {
     fn drop(&mut self) {
         if let Address::Unix(path) = &self.address
+            && !*self.is_kept.get_mut()
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(path = %path.display(), %error, "a socket file stays behind");

@@ -58,5 +58,6 @@ mod proxy_protocol;
 mod real;
 mod reload;
 mod retry;
+mod start;
 mod tls;
 mod upgrade;

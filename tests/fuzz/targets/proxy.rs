@@ -89,6 +89,7 @@ impl Proxy {
             .expect("a runtime can be made");
         let app = runtime.block_on(async { App::start(config) });
         let app = app.expect("keyway can start");
+        app.serve();
         let shared = Arc::clone(&app.shared);
         Self {
             socket,
