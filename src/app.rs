@@ -21,12 +21,18 @@ use crate::cluster::{Command, Judge, Rejected, Reloads, SharedState, Writer};
 use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::names::LookupCounters;
-use crate::net::{BindError, SharedListener};
+use crate::net::{BindError, Inherited, SharedListener};
 use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
 use crate::telemetry::{LineBuffer, LineLog};
 
 mod ending;
 mod resolve;
+mod systemd;
+mod upgrade;
+
+pub use ending::Farewell;
+pub use systemd::{Supervisor, activated};
+pub use upgrade::{Offer, Succession, Takeover, UpgradeError};
 
 use resolve::Names;
 
@@ -73,12 +79,12 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the listeners, builds the first state and starts the threads, the writer and the
-    /// resolver. Must be called on a runtime, where the writer and the resolver live.
+    /// Builds the first state, takes the listeners' sockets over or binds them, and starts the threads,
+    /// the writer and the resolver. Must be called on a runtime, where the writer and the resolver live.
     ///
     /// # Errors
     /// When any of it fails; nothing is left running then.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, inherited: &mut Inherited) -> Result<Self, StartError> {
         let started = Instant::now();
         let Config { process, desired } = config;
         let threads = process.threads.get();
@@ -86,8 +92,9 @@ impl App {
         let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
         let shared = writer.shared();
         let desired = &shared.load().desired;
-        let bind = |it: &crate::config::Listener| {
-            SharedListener::bind(&it.name, &it.address).map(|socket| Entrance {
+        let mut bind = |it: &crate::config::Listener| {
+            let socket = SharedListener::bind(&it.name, &it.address, inherited);
+            socket.map(|socket| Entrance {
                 socket,
                 upgrades: it.websocket,
                 tls: desired.listener_tls.get(&it.name).cloned(),
@@ -98,7 +105,7 @@ impl App {
         let listeners = process
             .listeners
             .iter()
-            .map(bind)
+            .map(&mut bind)
             .collect::<Result<Vec<_>, _>>()?;
         let listeners = Arc::new(listeners);
         let (trigger, drain) = drain::channel();
@@ -143,10 +150,17 @@ impl App {
         })
     }
 
+    /// The sockets that clients come by.
+    pub fn sockets(&self) -> impl Iterator<Item = &SharedListener> {
+        self.listeners.iter().map(|it| &it.socket)
+    }
+
     /// Is ready from now on, and accepts.
     pub fn serve(&self) {
-        self.trigger.advance(Phase::Serving);
-        info!("ready");
+        if self.drain.phase() == Phase::Starting {
+            self.trigger.advance(Phase::Serving);
+            info!("ready");
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Process {
     pub topology: PathBuf,
     /// What it does as long as there is no topology.
     pub start: Start,
+    /// Where a new process asks for the listening sockets.
+    pub upgrade: Option<PathBuf>,
 }
 
 /// What a keyway does that finds no valid topology when it starts.

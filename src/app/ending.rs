@@ -22,6 +22,15 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often it is looked whether a client is there, where that may end the process.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 
+/// Why it goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It was asked to, or is not needed any more.
+    Asked,
+    /// Another process serves in its place.
+    Succeeded,
+}
+
 impl App {
     /// Ready when clients were connected, and then none for `exit_when_idle`; never where that is off.
     pub async fn deserted(&self) {
@@ -44,17 +53,20 @@ impl App {
     }
 
     /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending
-    /// early when no connection is left; then what is left is cut. `hurry` ends it at once.
-    pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
+    /// early when no connection is left; then what is left is cut. `hurry` ends it at once. Where
+    /// another process serves, no new connection is waited for.
+    pub async fn drain(mut self, farewell: Farewell, hurry: impl Future<Output = ()>) {
         let (pre_drain, drain_timeout) = {
             let desired = &self.shared.load().desired;
             (desired.pre_drain, desired.drain_timeout)
         };
         let gently = async {
-            info!(?pre_drain, "draining: unready, still accepting");
-            self.trigger.advance(Phase::PreDrain);
-            let connected = until(|| self.fleet.open_connections() == 0);
-            let _early = timeout(pre_drain, connected).await.is_ok();
+            if farewell == Farewell::Asked {
+                info!(?pre_drain, "draining: unready, still accepting");
+                self.trigger.advance(Phase::PreDrain);
+                let connected = until(|| self.fleet.open_connections() == 0);
+                let _early = timeout(pre_drain, connected).await.is_ok();
+            }
             info!(?drain_timeout, "draining: accepting nothing more");
             self.listeners.iter().for_each(|it| it.socket.close_door());
             self.trigger.advance(Phase::Draining);

@@ -22,7 +22,9 @@ use tokio::task::{LocalSet, spawn_local};
 use super::output::{Done, Failure, line};
 use super::run::{self, Files};
 use super::{DemoArgs, LogFormatArg};
+use crate::app::Farewell;
 use crate::config::{Loader, Overrides};
+use crate::net::Inherited;
 
 /// The shards, and the letters that name a shard's nodes.
 const SHARDS: [&str; 3] = ["users-0", "users-1", "users-2"];
@@ -85,7 +87,8 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
         snapshot,
         problem: None,
     };
-    let app = run::start(config, Some(files), &log_level, &shutdown)?.app;
+    let mut inherited = Inherited::default();
+    let app = run::start(config, Some(files), &mut inherited, &log_level, &shutdown)?.app;
     app.serve();
     line(&what_to_try(folder, args, &nodes))?;
     tokio::select! {
@@ -97,7 +100,7 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
     let hurry = async {
         interrupt.recv().await;
     };
-    app.drain(hurry).await;
+    app.drain(Farewell::Asked, hurry).await;
     for node in &mut nodes {
         // A node that was killed by hand is gone already.
         let _gone = node.process.kill().await.is_err();

@@ -101,6 +101,10 @@ fn assemble(
         },
         topology: folder.join(read.topology.as_deref().unwrap_or("topology.yaml")),
         start: read.start.unwrap_or_default(),
+        upgrade: read
+            .upgrade
+            .as_ref()
+            .and_then(|it| Some(it.0.as_ref()?.0.clone())),
     };
     let clusters = read
         .routes

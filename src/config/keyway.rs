@@ -18,7 +18,9 @@ use super::or_off::OrOff;
 use super::place::At;
 use super::problem::Problem;
 use super::resolver::ResolverFile;
-use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout};
+use super::scalar::{
+    HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout, UnixPath,
+};
 use super::tls::{Reading, ServerTlsFile};
 use crate::cluster::desired::{AccessLog, ClusterParams, Desired};
 use crate::forwarded::{Forwarded, Mode};
@@ -44,6 +46,9 @@ pub(super) struct KeywayFile {
     /// Without a valid topology at the start: wait (not ready until there is one) or serve (ready,
     /// answering `no_healthy_node`). Default: wait. Taken up at start.
     pub(super) start: Option<Start>,
+    /// Where a new process asks for the listening sockets, to take over: `unix:/PATH`, or off. Default:
+    /// off. Taken up at start.
+    pub(super) upgrade: Option<OrOff<UnixPath>>,
     /// After SIGTERM: how long it is unready and still accepts. Default: 5s.
     pub(super) pre_drain: Option<Span>,
     /// After that: how long what is in flight may finish. Default: 20s.

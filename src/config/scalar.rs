@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -88,6 +89,8 @@ texts! {
     /// Where a listener listens.
     ListenAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
         |text| Address::parse_listener(text).map_err(|it| Some(it.to_string()));
+    /// A Unix socket's file.
+    UnixPath(PathBuf), "unix:/absolute/path", "unix:/.+", unix_path;
     /// Where a node listens.
     NodeAddress(Address), "HOST:PORT, [IPV6]:PORT, srv:_SERVICE._tcp.DOMAIN or unix:/PATH", ".+",
         |text| text.parse::<Address>().map_err(|it| Some(it.to_string()));
@@ -171,6 +174,11 @@ fn percent(text: &str) -> Parsed<Ratio> {
     let number = text.strip_suffix('%').ok_or(None)?;
     let number: f64 = number.parse().map_err(|_invalid| None)?;
     Ratio::new(number / 100.0).ok_or(None)
+}
+
+fn unix_path(text: &str) -> Parsed<PathBuf> {
+    let path = text.strip_prefix("unix:").ok_or(None)?;
+    some(path.starts_with('/') && path.len() > 1, path.into())
 }
 
 fn name_server(text: &str) -> Parsed<SocketAddr> {

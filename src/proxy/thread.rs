@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -40,8 +40,8 @@ const WEIGHED: usize = 16 << 10;
 const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// How long a connection that has brought no request yet may still bring one when the drain has begun:
-/// who was let in last gets as long as a handshake.
-const FIRST_REQUEST: Duration = Duration::from_millis(100);
+/// who was let in last is about to send it.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How often idle connections are looked at, a new state is taken up without a request, and the
 /// access log's lines go out although they fill no buffer.
@@ -69,6 +69,8 @@ pub struct Fleet {
 #[repr(align(128))]
 pub struct ThreadPort {
     connections: AtomicUsize,
+    /// Grows as long as the thread turns.
+    beats: AtomicU32,
     inbox: mpsc::Sender<Handover>,
 }
 
@@ -139,6 +141,7 @@ impl Fleet {
                 let (inbox, receiver) = mpsc::channel(INBOX);
                 let port = ThreadPort {
                     connections: AtomicUsize::new(0),
+                    beats: AtomicU32::new(0),
                     inbox,
                 };
                 (
@@ -174,6 +177,11 @@ impl Fleet {
     pub fn is_deserted(&self) -> bool {
         // In this order: what is accepted is counted before it is no longer accepted.
         self.accepting.load(Acquire) == 0 && self.open_connections() == 0
+    }
+
+    /// A count of each thread that grows about once a second, as long as it turns.
+    pub fn beats(&self) -> impl Iterator<Item = u32> {
+        self.ports.iter().map(|it| it.beats.load(Relaxed))
     }
 
     /// Clients' connections that were ever accepted.
@@ -349,6 +357,9 @@ async fn sweep(context: Rc<Context>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        context.fleet.ports[context.index.0]
+            .beats
+            .fetch_add(1, Relaxed);
         clock::now();
         context.parking.sweep();
         context.fleet.weigh(context.limits().buffered_bytes);

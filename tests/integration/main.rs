@@ -59,5 +59,7 @@ mod real;
 mod reload;
 mod retry;
 mod start;
+mod systemd;
+mod takeover;
 mod tls;
 mod upgrade;

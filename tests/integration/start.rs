@@ -169,8 +169,8 @@ fn a_start_that_fails_says_why_on_one_screen() {
         assert_eq!(ended.status.code(), Some(1));
         String::from_utf8(ended.stderr).unwrap()
     };
-    let unknown: String = (0..60).map(|at| format!("unknown{at}: 1\n")).collect();
-    let many = run(&unknown);
+    let unknown: Vec<_> = (0..60).map(|at| format!("unknown{at}: 1")).collect();
+    let many = run(&unknown.join("\n"));
     assert_eq!(many.lines().count(), 21, "{many}");
     assert!(
         many.contains(&format!("and 41 more; `keyway check {path}` tells all")),
