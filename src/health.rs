@@ -1,9 +1,9 @@
 //! Pure: what keyway observed of a node, and when it is passed by for it.
 //!
 //! A [`Standing`] is what real requests met, packed into one word that data threads compare and
-//! swap; a [`Probed`] is what active probes met. A node is well when neither speaks against it.
-//! Placement never looks here: a node that is not well is skipped when a node is picked, and no
-//! other key moves.
+//! swap, and a [`Suspicion`] what they wait for in vain; a [`Probed`] is what active probes met. A
+//! node is well when none speaks against it. Placement never looks here: a node that is not well is
+//! skipped when a node is picked, and no other key moves.
 
 pub mod check;
 mod eject;

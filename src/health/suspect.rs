@@ -19,10 +19,10 @@ use super::{Millis, Verdict};
 const LEAST: u32 = 3;
 
 /// How much longer than 99 of 100 answers a wait is that is beyond what is usual.
-const USUAL_FACTOR: u32 = 2;
+const USUAL_FACTOR: u32 = 3;
 
-/// Nothing shorter is: a node may pause for that long.
-const PATIENCE_MIN: Duration = Duration::from_millis(50);
+/// Nothing shorter is: a collector of garbage, or a busy machine, may stop a node for that long.
+const PATIENCE_MIN: Duration = Duration::from_millis(75);
 
 /// For how long a suspect node is passed by before one request tries it, and then again: what that
 /// costs the request is the patience.
@@ -202,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_twice_what_is_usual_and_never_short() {
+    fn patience_is_thrice_what_is_usual_and_never_short() {
         assert_eq!(patience(None), None);
-        assert_eq!(patience(Some(ms(2))), Some(ms(50)));
-        assert_eq!(patience(Some(ms(2000))), Some(ms(4000)));
+        assert_eq!(patience(Some(ms(2))), Some(ms(75)));
+        assert_eq!(patience(Some(ms(2000))), Some(ms(6000)));
     }
 
     #[test]

@@ -17,8 +17,8 @@ const FAULTS_END_MS: Millis = 30_000;
 const END_MS: Millis = 130_000;
 const ATTEMPT_TIMEOUT_MS: Millis = 2000;
 /// What is usual is far below what an attempt waits at least before that says something.
-const PATIENCE: Duration = Duration::from_millis(50);
-const PATIENCE_MS: Millis = 50;
+const PATIENCE: Duration = Duration::from_millis(75);
+const PATIENCE_MS: Millis = 75;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behaviour {
