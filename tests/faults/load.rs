@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -140,14 +141,24 @@ pub struct Client {
     /// What nodes are told, so that they can tell proxies apart.
     pub via: String,
     pub address: SocketAddr,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    http2: bool,
+    idle: Mutex<Vec<Sender>>,
+}
+
+/// A connection to the proxy.
+enum Sender {
+    /// For one request at a time.
+    Http1(http1::SendRequest<Full<Bytes>>),
+    /// For all requests at once.
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Client {
-    pub fn new(via: &str, address: SocketAddr) -> Self {
+    pub fn new(via: &str, address: SocketAddr, http2: bool) -> Self {
         Self {
             via: via.to_owned(),
             address,
+            http2,
             idle: Mutex::default(),
         }
     }
@@ -202,11 +213,11 @@ impl Client {
         key: &str,
     ) -> Result<Ended, hyper::Error> {
         let path = format!("/{key}/{}", planned.path);
-        let (mut sender, response) = loop {
+        let (sender, response) = loop {
             let Some(mut sender) = self.connection().await else {
                 return Ok(Ended::Cut);
             };
-            match sender.send_request(self.request(id, planned, &path)).await {
+            match sender.send(self.request(id, planned, &path)).await {
                 Ok(response) => break (sender, response),
                 // Its connection was closed before a byte was written.
                 Err(error) if error.is_canceled() => {}
@@ -232,10 +243,12 @@ impl Client {
         };
         let client = Arc::clone(self);
         tokio::spawn(async move {
-            if sender.ready().await.is_ok() {
+            if let Sender::Http1(mut sender) = sender
+                && sender.ready().await.is_ok()
+            {
                 let mut idle = client.idle.lock().unwrap();
                 if idle.len() < IDLE_MAX {
-                    idle.push(sender);
+                    idle.push(Sender::Http1(sender));
                 }
             }
         });
@@ -243,20 +256,35 @@ impl Client {
     }
 
     /// An idle connection, else a new one; `None` when the proxy takes none.
-    async fn connection(&self) -> Option<SendRequest<Full<Bytes>>> {
+    async fn connection(&self) -> Option<Sender> {
         loop {
-            let idle = self.idle.lock().unwrap().pop();
-            match idle {
-                Some(idle) if idle.is_ready() => return Some(idle),
+            let mut idle = self.idle.lock().unwrap();
+            match idle.pop() {
+                Some(Sender::Http1(it)) if it.is_ready() => return Some(Sender::Http1(it)),
+                Some(Sender::Http2(it)) if !it.is_closed() => {
+                    idle.push(Sender::Http2(it.clone()));
+                    return Some(Sender::Http2(it));
+                }
                 Some(_ended) => {}
                 None => break,
             }
         }
         let stream = TcpStream::connect(self.address).await.ok()?;
         stream.set_nodelay(true).ok()?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+        let stream = TokioIo::new(stream);
+        if self.http2 {
+            let made = http2::handshake(TokioExecutor::new(), stream).await;
+            let (sender, connection) = made.ok()?;
+            tokio::spawn(connection);
+            self.idle
+                .lock()
+                .unwrap()
+                .push(Sender::Http2(sender.clone()));
+            return Some(Sender::Http2(sender));
+        }
+        let (sender, connection) = http1::handshake(stream).await.ok()?;
         tokio::spawn(connection);
-        Some(sender)
+        Some(Sender::Http1(sender))
     }
 
     fn request(&self, id: &str, planned: &Planned, path: &str) -> Request<Full<Bytes>> {
@@ -265,14 +293,30 @@ impl Client {
         } else {
             (Method::GET, Bytes::new())
         };
-        let request = Request::builder()
+        // By HTTP/2 the host is part of the target.
+        let request = if self.http2 {
+            Request::builder().uri(format!("http://app.test{path}"))
+        } else {
+            Request::builder().uri(path).header("host", "app.test")
+        };
+        let request = request
             .method(method)
-            .uri(path)
-            .header("host", "app.test")
             .header("x-via", &self.via)
             .header("x-id", id)
             .body(Full::new(body));
         request.unwrap()
+    }
+}
+
+impl Sender {
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match self {
+            Self::Http1(it) => it.send_request(request).await,
+            Self::Http2(it) => it.send_request(request).await,
+        }
     }
 }
 

@@ -26,6 +26,8 @@
 //! - **A**: attempts that reached a node, a request.
 //! - requests that took longer than 100 ms, the 99th percentile and the longest, from when they were sent.
 //! - memory and descriptors of the proxy before the load and after it.
+//!
+//! Rows in which one shard is in trouble also tell what a request costs keyway of the processor, before and during it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -173,6 +175,9 @@ fn is_well(row: &Row, suite: &Suite) -> bool {
         println!("{}", report.line());
     }
     let keyway = run.keyway();
+    for note in &keyway.notes {
+        println!("{note}");
+    }
     for violation in &keyway.violations {
         println!("{}: keyway must show: {violation}", row.name);
     }

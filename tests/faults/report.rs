@@ -31,6 +31,20 @@ pub struct Footprint {
     descriptors: usize,
 }
 
+/// The processor time that process `pid` took so far, in user code and in the kernel's; proc(5) has
+/// it in hundredths of a second.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // What stands before may hold anything: the name.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<_> = fields.split(' ').collect();
+    let ticks: u64 = [11, 12]
+        .iter()
+        .map(|at| fields[*at].parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
 /// One proxy's part in a row.
 pub struct Report {
     pub row: &'static str,
@@ -45,6 +59,8 @@ pub struct Report {
     pub before: Footprint,
     pub after: Footprint,
     pub log: Vec<String>,
+    /// Figures that are told and bound by nothing.
+    pub notes: Vec<String>,
     /// What should have been otherwise.
     pub violations: Vec<String>,
 }
@@ -236,6 +252,25 @@ impl Report {
 // === impl Report: what keyway must show ===
 
 impl Report {
+    /// Tells what a request cost of the processor in two parts of the row, each with the time of its begin and
+    /// end and keyway's at these. A machine that does other things too makes it vary by a tenth.
+    pub fn tells_cpu(
+        &mut self,
+        before: [(Duration, Duration); 2],
+        during: [(Duration, Duration); 2],
+    ) {
+        let each = |[from, to]: [(Duration, Duration); 2]| {
+            let requests = self.part(from.0, to.0).count();
+            millis(to.1.saturating_sub(from.1)) / requests.max(1) as f64
+        };
+        let (before, during) = (each(before), each(during));
+        self.notes.push(format!(
+            "{}: {before:.2} ms of CPU a request before, {during:.2} ms during, ratio {:.2}",
+            self.row,
+            during / before
+        ));
+    }
+
     /// Notes it when keyway does not show that.
     pub fn must(&mut self, what: &str, shown: bool) {
         if !shown {

@@ -29,7 +29,10 @@ pub struct Row {
 
 pub const ALL: &[Row] = &[
     Row::soon("kill", deaths::kill),
+    Row::full("kill_http2", deaths::kill_http2),
     Row::soon("stop", pace::stop).by(&["eject"]),
+    Row::full("stop_http2", pace::stop_http2).by(&["eject"]),
+    Row::full("shard_hangs", pace::shard_hangs),
     Row::full("stop_hedged", pace::stop_hedged).by(&["hedge"]),
     Row::full("slow_choice", pace::slow_choice).by(&["least_loaded"]),
     Row::soon("slow_hedged", pace::slow_hedged).by(&["hedge"]),

@@ -17,7 +17,7 @@ use crate::chaos::{Chaos, Mode};
 use crate::load::{Client, Ended, Planned, Sample, Schedule};
 use crate::network::{self, Cable};
 use crate::node::Node;
-use crate::report::{Footprint, Marks, Report, Run};
+use crate::report::{Footprint, Marks, Report, Run, cpu};
 use crate::suite::{Reach, Setting, Suite};
 use crate::support::{Keyway, NameServer, Says, Server, until};
 use ground::{locate, places, start_nodes, topology};
@@ -53,6 +53,8 @@ pub struct Stage<'a> {
     pub owners: Vec<String>,
     cable: Option<Cable>,
     names: Option<NameServer>,
+    /// Whether clients speak HTTP/2.
+    http2: bool,
     _folder: TempDir,
 }
 
@@ -95,6 +97,7 @@ impl<'a> Stage<'a> {
             owners,
             cable,
             names,
+            http2: setting.http2,
             _folder: folder,
         };
         stage.add_keyway("keyway", &suite.cluster(setting.cluster), &topology);
@@ -203,7 +206,7 @@ impl Stage<'_> {
 
     /// Asks once for each key, so that connections are warm and each key's home is known.
     fn add(&mut self, name: &str, address: SocketAddr, proxy: Proxy) {
-        let client = Arc::new(Client::new(name, address));
+        let client = Arc::new(Client::new(name, address, self.http2));
         let mut homes = Vec::new();
         for (at, key) in self.keys.iter().enumerate() {
             let planned = Planned {
@@ -273,6 +276,11 @@ impl Load<'_> {
         thread::sleep(at.saturating_sub(self.start.elapsed()));
     }
 
+    /// The time since the load began, and the processor time that keyway took so far.
+    pub fn costs(&self) -> (Duration, Duration) {
+        (self.start.elapsed(), cpu(self.stage.keyway().pid()))
+    }
+
     /// From now on something is wrong with these nodes.
     pub fn fault(&mut self, nodes: &[&str]) {
         self.marks.fault = Some(self.start.elapsed());
@@ -307,6 +315,7 @@ impl Load<'_> {
             before: lane.before,
             after: Footprint::of(lane.proxy.pid()),
             log: lane.proxy.log(),
+            notes: Vec::new(),
             violations: Vec::new(),
         });
         Run(reports.collect())

@@ -30,6 +30,8 @@ pub struct Setting {
     pub alone: bool,
     pub reach: Reach,
     pub keys: usize,
+    /// Whether clients speak HTTP/2; that nodes do is the cluster's setting.
+    pub http2: bool,
 }
 
 /// How proxies reach nodes.
@@ -79,5 +81,14 @@ impl Setting {
         alone: false,
         reach: Reach::Direct,
         keys: 100,
+        http2: false,
+    };
+
+    /// HTTP/2 on both sides, of which the peers would have to be told.
+    pub const HTTP2: Self = Self {
+        cluster: "protocol: h2",
+        alone: true,
+        http2: true,
+        ..Self::BARE
     };
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
+use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,9 +14,10 @@ use futures_util::stream;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
+use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -76,6 +78,18 @@ pub fn serve(arguments: &[String]) -> io::Result<()> {
     })
 }
 
+/// Runs the streams of HTTP/2 where everything runs.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local {
+    fn execute(&self, stream: F) {
+        spawn_local(async move {
+            stream.await;
+        });
+    }
+}
+
 async fn accept(listener: TcpListener, node: Rc<Node>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -87,7 +101,12 @@ async fn accept(listener: TcpListener, node: Rc<Node>) {
             let node = Rc::clone(&node);
             async move { node.answer(request).await }
         });
-        spawn_local(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        spawn_local(async move {
+            let builder = auto::Builder::new(Local);
+            let _ended = builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
     }
 }
 

@@ -12,7 +12,16 @@ const SHARD: [&str; 2] = ["s0a", "s0b"];
 
 /// kill -9 of a node, and its restart.
 pub fn kill(suite: &Suite) -> Run {
-    let stage = Stage::set(suite, "kill", &Setting::BARE);
+    killed(suite, "kill", &Setting::BARE)
+}
+
+/// The same by HTTP/2, where all that is under way at the node ends with one connection.
+pub fn kill_http2(suite: &Suite) -> Run {
+    killed(suite, "kill_http2", &Setting::HTTP2)
+}
+
+fn killed(suite: &Suite, row: &'static str, setting: &Setting) -> Run {
+    let stage = Stage::set(suite, row, setting);
     let mut load = stage.load(RATE, suite.seconds(14, 7));
     load.until(suite.calm());
     load.fault(&["s0a"]);

@@ -17,21 +17,26 @@ const SLOW: Duration = ms(180);
 
 /// SIGSTOP of a node: the kernel accepts for it, and nobody answers.
 pub fn stop(suite: &Suite) -> Run {
-    stopped(suite, "stop", "", 1)
+    stopped(suite, "stop", &Setting::BARE, 5)
 }
 
 /// The same with hedged reads, which need not wait until it is known.
 pub fn stop_hedged(suite: &Suite) -> Run {
-    stopped(suite, "stop_hedged", "hedge: { after: 50ms }", 5)
+    let setting = Setting {
+        cluster: "hedge: { after: 50ms }",
+        ..Setting::BARE
+    };
+    stopped(suite, "stop_hedged", &setting, 5)
+}
+
+/// The same by HTTP/2, where all that waits waits on one connection.
+pub fn stop_http2(suite: &Suite) -> Run {
+    stopped(suite, "stop_http2", &Setting::HTTP2, 5)
 }
 
 /// A node that is stopped; `fewer` times as many requests wait as with a peer.
-fn stopped(suite: &Suite, row: &'static str, cluster: &'static str, fewer: usize) -> Run {
-    let setting = Setting {
-        cluster,
-        ..Setting::BARE
-    };
-    let stage = Stage::set(suite, row, &setting);
+fn stopped(suite: &Suite, row: &'static str, setting: &Setting, fewer: usize) -> Run {
+    let stage = Stage::set(suite, row, setting);
     let stopped = suite.seconds(10, 2);
     let mut load = stage.load(RATE, suite.seconds(30, 8));
     load.until(stopped);
@@ -44,7 +49,10 @@ fn stopped(suite: &Suite, row: &'static str, cluster: &'static str, fewer: usize
     let peers = ["haproxy", "nginx"].map(|it| run.of(it).map(Report::slow));
     let keyway = run.keyway();
     keyway.must_hold();
-    keyway.must_leave_others_at_home();
+    // A hedge is answered elsewhere whenever this machine pauses.
+    if !setting.cluster.contains("hedge") {
+        keyway.must_leave_others_at_home();
+    }
     keyway.must_be_bitten();
     keyway.must_fail_posts_only_by(&["attempt_timeout"]);
     let (slowest, bound) = (keyway.slowest(), ATTEMPT + ms(50) + keyway.late() * 2);
@@ -166,6 +174,54 @@ pub fn starved(suite: &Suite) -> Run {
     run
 }
 
+/// SIGSTOP of every node of one shard: its requests wait, and nobody else's. They are few, so that what a request
+/// costs is what one of the other shards costs.
+pub fn shard_hangs(suite: &Suite) -> Run {
+    let stage = Stage::set(suite, "shard_hangs", &Setting::BARE);
+    let (stopped, end) = (suite.seconds(10, 4), suite.seconds(25, 10));
+    let (hung, others) = (stage.keys_of(&["s0"]), stage.keys_of(&["s1", "s2"]));
+    let schedule = Schedule::even(RATE, Duration::ZERO..end, &others).and(Schedule::even(
+        RATE / 20,
+        Duration::ZERO..end,
+        &hung,
+    ));
+    let mut load = stage.send(schedule.of_gets());
+    load.until(ms(500));
+    let begun = load.costs();
+    load.until(stopped);
+    let before = load.costs();
+    load.fault(&["s0a", "s0b"]);
+    for node in ["s0a", "s0b"] {
+        stage.node(node).stop();
+    }
+    load.until(end);
+    let during = load.costs();
+    for node in ["s0a", "s0b"] {
+        stage.node(node).resume();
+    }
+    let mut run = load.end();
+    let keyway = run.keyway();
+    keyway.tells_cpu([begun, before], [before, during]);
+    keyway.must_be_right();
+    keyway.must_leave_others_at_home();
+    let other = |key: usize| keyway.owners[key] != "s0";
+    let median = |from: Duration, to: Duration| {
+        let part = keyway.part(from, to).filter(|it| other(it.key));
+        percentile(part.map(|it| it.took), 50)
+    };
+    let (before, during) = (median(ms(500), stopped), median(stopped, end));
+    let harmed = keyway.count(|it| other(it.key) && !it.is_right());
+    keyway.must(
+        &format!("other shards lose nothing, found {harmed}"),
+        harmed == 0,
+    );
+    keyway.must(
+        &format!("other shards' median stays {before:?}, found {during:?}"),
+        during <= before + ms(5) + keyway.late(),
+    );
+    run
+}
+
 /// Ten times the load on one shard, which is more than its nodes can do.
 pub fn hot_shard(suite: &Suite) -> Run {
     let setting = Setting {
@@ -186,9 +242,15 @@ pub fn hot_shard(suite: &Suite) -> Run {
         .and(Schedule::even(50, Duration::ZERO..end, &hot))
         .and(Schedule::even(500, from..to, &hot));
     let mut load = stage.send(schedule.of_gets());
+    load.until(ms(500));
+    let begun = load.costs();
     load.until(from);
     load.fault(&["s0a", "s0b"]);
+    let before = load.costs();
+    load.until(to);
+    let during = load.costs();
     let mut run = load.end();
+    run.keyway().tells_cpu([begun, before], [before, during]);
     let peaks = ["s0a", "s0b"].map(|it| stage.node(it).tell("peak"));
     let keyway = run.keyway();
     let owners = keyway.owners.clone();
