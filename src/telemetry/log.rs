@@ -5,33 +5,31 @@
 //! again most are left out, which is told.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, IsTerminal, Write};
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber, info};
-use tracing_subscriber::filter::Directive;
+use tracing::{Event, Subscriber, info};
 use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
-use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields, MakeWriter};
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use super::line_log::{Bounds, DroppedLines, LineBuffer, LineLog};
-use super::repeats::Repeats;
+use super::line_log::{Bounds, DroppedLines, LineLog};
 
-/// What watches files is not to tell of each event: a log in a folder that is watched would be an event
-/// itself, without end. The resolver's own lines would tell of each datagram that it does not
-/// understand; what comes of a lookup is said once by who asked.
-const QUIET: [&str; 3] = ["notify=info", "hickory_net=error", "hickory_proto=error"];
+mod filter;
+mod limiter;
+mod outlet;
+
+pub use filter::{FilterError, LogFilter};
+use limiter::Limiter;
+use outlet::Outlet;
 
 /// How often it is looked whether lines were left out.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,18 +49,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-/// What is logged: a level, or directives such as `info,keyway::proxy=debug`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFilter(String);
-
-/// Why a text is no filter: what it should be, and what it is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected a level (error, warn, info, debug, trace or off), or directives such as \
-     info,keyway::proxy=debug, found {0:?}"
-)]
-pub struct FilterError(String);
 
 /// What the files say of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,9 +72,8 @@ pub struct LogControl {
     filter: reload::Handle<EnvFilter, Registry>,
     shape: Arc<Shape>,
     outlet: Outlet,
-    counts: LogCounts,
-    repeats: Arc<Mutex<Repeats>>,
-    started: Instant,
+    limiter: Limiter,
+    output: DroppedLines,
     /// What the files said last: an operator's word holds until they say something else.
     followed: Arc<Mutex<Option<LogParams>>>,
 }
@@ -97,7 +82,7 @@ pub struct LogControl {
 #[derive(Clone, Debug)]
 pub struct LogCounts {
     output: DroppedLines,
-    repeats: Arc<AtomicU64>,
+    limiter: Limiter,
 }
 
 /// How lines look at the moment.
@@ -108,32 +93,11 @@ struct Shape {
     is_json: AtomicBool,
 }
 
-/// Where lines go: `None` once the log has ended.
-#[derive(Clone, Debug)]
-struct Outlet(Arc<Mutex<Option<LineBuffer>>>);
-
-/// A line on its way to the outlet.
-struct Line<'a>(&'a Outlet);
-
 /// Formats events as the shape says.
 struct Shaped {
     shape: Arc<Shape>,
     text: Format<Full>,
     json: Format<Json>,
-}
-
-/// Leaves out what says the same again and again.
-struct Limiter {
-    repeats: Arc<Mutex<Repeats>>,
-    started: Instant,
-    counts: LogCounts,
-}
-
-/// What an event says, in words: its numbers may differ from one to the next.
-#[derive(Default)]
-struct Words {
-    hasher: DefaultHasher,
-    message: String,
 }
 
 /// Starts logging to standard error in `format`, once a process.
@@ -142,23 +106,13 @@ struct Words {
 /// When the process logs already, or no thread can be had.
 pub fn init(format: LogFormat) -> Result<Log, InitError> {
     let (thread, mut buffers) = LineLog::start("keyway-stderr", io::stderr(), 1, Bounds::FEW)?;
-    let outlet = Outlet(Arc::new(Mutex::new(buffers.pop())));
+    let outlet = Outlet::new(buffers.pop());
     let (filter, handle) = reload::Layer::new(LogFilter::default().directives());
-    let counts = LogCounts {
-        output: thread.dropped(),
-        repeats: Arc::default(),
-    };
+    let limiter = Limiter::new();
     let shape = Arc::new(Shape {
         told: format,
         is_json: AtomicBool::new(format.is_json()),
     });
-    let repeats: Arc<Mutex<Repeats>> = Arc::default();
-    let started = Instant::now();
-    let limiter = Limiter {
-        repeats: Arc::clone(&repeats),
-        started,
-        counts: counts.clone(),
-    };
     let shaped = Shaped {
         shape: Arc::clone(&shape),
         text: lines::format(),
@@ -170,16 +124,15 @@ pub fn init(format: LogFormat) -> Result<Log, InitError> {
         .with_writer(outlet.clone());
     tracing_subscriber::registry()
         .with(filter)
-        .with(limiter)
+        .with(limiter.clone())
         .with(layer)
         .try_init()?;
     let control = LogControl {
         filter: handle,
         shape,
         outlet,
-        counts,
-        repeats,
-        started,
+        limiter,
+        output: thread.dropped(),
         followed: Arc::default(),
     };
     Ok(Log { control, thread })
@@ -212,7 +165,7 @@ impl Drop for Log {
         reason = "the process ends, and no runtime is left"
     )]
     fn drop(&mut self) {
-        drop(self.control.outlet.lock().take());
+        self.control.outlet.close();
         let deadline = Instant::now() + LAST_LINES;
         while !self.thread.is_ended() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -250,7 +203,10 @@ impl LogControl {
 
     /// The lines that nobody saw.
     pub fn counts(&self) -> LogCounts {
-        self.counts.clone()
+        LogCounts {
+            output: self.output.clone(),
+            limiter: self.limiter.clone(),
+        }
     }
 
     /// Says what was left out, as long as the process runs.
@@ -259,11 +215,7 @@ impl LogControl {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let told = {
-                let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-                repeats.tell(self.started.elapsed())
-            };
-            for left_out in told {
+            for left_out in self.limiter.tell() {
                 let (repeated, lines) = (left_out.message, left_out.lines);
                 info!(repeated, lines, "lines that say the same were left out");
             }
@@ -281,7 +233,7 @@ impl LogCounts {
 
     /// Those that said the same as others before them.
     pub fn repeats(&self) -> u64 {
-        self.repeats.load(Relaxed)
+        self.limiter.left_out()
     }
 }
 
@@ -297,66 +249,7 @@ impl LogFormat {
     }
 }
 
-// === impl LogFilter ===
-
-impl LogFilter {
-    fn directives(&self) -> EnvFilter {
-        // Those of the filter come last: whoever names one of the quiet modules hears it.
-        let all = QUIET.into_iter().chain(self.0.split(',').map(str::trim));
-        let parsed = all.map(|it| Directive::from_str(it).expect("a filter must be checked"));
-        parsed.fold(EnvFilter::default(), EnvFilter::add_directive)
-    }
-}
-
-impl Default for LogFilter {
-    fn default() -> Self {
-        Self("info".to_owned())
-    }
-}
-
-impl FromStr for LogFilter {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-        let is_directive = |it: &str| {
-            let level = it.rsplit_once('=').map_or(it, |it| it.1);
-            let is_level = LEVELS.iter().any(|it| it.eq_ignore_ascii_case(level));
-            // A word that is no level would be the name of a module.
-            is_level && Directive::from_str(it).is_ok()
-        };
-        let text = text.trim();
-        if text.split(',').all(|it| is_directive(it.trim())) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(FilterError(text.to_owned()))
-        }
-    }
-}
-
-// === layers ===
-
-impl<S> Layer<S> for Limiter
-where
-    S: Subscriber,
-{
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        // Whoever asks for more than states wants all of it.
-        if *event.metadata().level() > Level::INFO {
-            return true;
-        }
-        let mut words = Words::default();
-        event.metadata().callsite().hash(&mut words.hasher);
-        event.record(&mut words);
-        let Words { hasher, message } = words;
-        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-        let shows = repeats.shows(hasher.finish(), self.started.elapsed(), || message);
-        if !shows {
-            self.counts.repeats.fetch_add(1, Relaxed);
-        }
-        shows
-    }
-}
+// === impl Shaped ===
 
 impl<S, N> FormatEvent<S, N> for Shaped
 where
@@ -377,87 +270,8 @@ where
     }
 }
 
-impl<'a> MakeWriter<'a> for Outlet {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
-    }
-}
-
-impl Outlet {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<LineBuffer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Write for Line<'_> {
-    /// Takes a whole line, its end included, as the layer writes it.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(buffer) = &mut *self.0.lock() {
-            buffer.line(|to| to.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line)));
-            buffer.flush();
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Visit for Words {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
-        text.hash(&mut self.hasher);
-        if field.name() == "message" {
-            self.message = text;
-        }
-    }
-
-    fn record_str(&mut self, _: &Field, value: &str) {
-        value.hash(&mut self.hasher);
-    }
-
-    fn record_bool(&mut self, _: &Field, value: bool) {
-        value.hash(&mut self.hasher);
-    }
-
-    fn record_f64(&mut self, _: &Field, _: f64) {}
-
-    fn record_i64(&mut self, _: &Field, _: i64) {}
-
-    fn record_u64(&mut self, _: &Field, _: u64) {}
-
-    fn record_i128(&mut self, _: &Field, _: i128) {}
-
-    fn record_u128(&mut self, _: &Field, _: u128) {}
-}
-
 /// The wall-clock time as the Date field has it (RFC 9110 5.6.7).
 #[expect(clippy::disallowed_methods, reason = "Date is wall-clock time")]
 pub fn http_date() -> String {
     httpdate::fmt_http_date(std::time::SystemTime::now())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_is_levels_and_directives() {
-        for text in ["info", "WARN", "off", "info,keyway::proxy=debug", " debug "] {
-            assert!(text.parse::<LogFilter>().is_ok(), "{text}");
-        }
-        for text in [
-            "",
-            "verbose",
-            "info,",
-            "no=such=level",
-            "keyway",
-            "keyway=loud",
-        ] {
-            assert!(text.parse::<LogFilter>().is_err(), "{text}");
-        }
-    }
 }

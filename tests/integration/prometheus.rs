@@ -1,6 +1,7 @@
 //! What config/ has for Prometheus and Grafana: checked by promtool, and by a Prometheus that scrapes a
 //! keyway whose nodes die.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -129,12 +130,15 @@ fn hurried(rules: &str) -> String {
     rules.lines().map(line).collect()
 }
 
+fn dashboard() -> Value {
+    let text = fs::read_to_string(repository("config/grafana/keyway.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 /// The queries of the dashboard as Grafana would send them.
 fn dashboard_queries() -> Vec<String> {
-    let text = fs::read_to_string(repository("config/grafana/keyway.json")).unwrap();
-    let dashboard: Value = serde_json::from_str(&text).unwrap();
     let mut queries = Vec::new();
-    collect(&dashboard, &mut queries);
+    collect(&dashboard(), &mut queries);
     queries
 }
 
@@ -194,6 +198,24 @@ fn rules_and_dashboard_name_metrics_that_are_there() {
         }
     }
     assert!(found > 60, "{found} names");
+}
+
+#[test]
+fn the_dashboard_can_be_imported_anywhere() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|it| it["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "an id for each panel");
+    for panel in panels.iter().filter(|it| it["type"] != "row") {
+        // No data source of somebody's Grafana.
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{panel}");
+        let place = &panel["gridPos"];
+        let end = place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap();
+        assert!(end <= 24, "{panel}");
+    }
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let names: Vec<_> = variables.iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["datasource", "job", "instance", "cluster"]);
 }
 
 #[test]
