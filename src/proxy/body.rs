@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod transmit;
 mod tunnel;
+mod upload;
 
 pub(super) use activity::Activity;
 pub(super) use client::ClientBody;
@@ -22,9 +23,10 @@ pub(super) use request::{Allowance, ClientFault, Prefix, RequestBody, Source};
 pub(super) use response::{BodyError, Broken, Exchange, NodeBody, ResponseBody};
 pub(super) use transmit::{Broke, Transmit};
 pub(super) use tunnel::Tunnel;
+pub(super) use upload::Upload;
 
-/// What hyper read of an HTTP/2 stream, without trailers that may be none.
-fn passed(frame: Frame<Bytes>) -> Frame<Bytes> {
+/// What was read of an HTTP/2 stream, without trailers that may be none.
+pub(super) fn passed(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(trailers) => Frame::trailers(allowed_trailers(trailers)),
         Err(data) => data,

@@ -46,6 +46,7 @@ mod hedge;
 mod hold;
 mod http1;
 mod http2;
+mod http2_nodes;
 mod ketama_nginx;
 mod keys;
 mod limits;

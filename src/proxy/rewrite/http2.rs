@@ -3,18 +3,21 @@
 use std::mem;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri, Version, response, uri};
+use http::{Method, Request, Uri, Version, response, uri};
 
-use super::super::body::RequestBody;
 use super::super::fields::{EndToEnd, Pseudonym};
 use super::super::forward::Call;
 use super::super::reply::{NodeHead, NodeReply, ReplyHead};
 use super::{Host, Told, each_request_line, each_response_line, forwarded, said_of_attempt};
 use crate::cluster::desired::Annotation;
 
-/// The request, its authority in `:authority` only (RFC 9113 8.3.1); `None` when its target is one
-/// that HTTP/2 cannot carry.
-pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Request<RequestBody>> {
+/// The request, whose body has `length` bytes if that is known, its authority in `:authority` only
+/// (RFC 9113 8.3.1); `None` when its target is one that HTTP/2 cannot carry.
+pub(in crate::proxy) fn request(
+    call: &Call<'_>,
+    told: Told<'_>,
+    length: Option<u64>,
+) -> Option<Request<()>> {
     let received = &call.received;
     let mut fields = HeaderMap::new();
     let mut are_fields = true;
@@ -42,6 +45,12 @@ pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Reque
         fields.insert(name, HeaderValue::try_from(value).ok()?);
     }
     annotate(&mut fields, told, &told.cluster.params.annotate.request);
+    let length = length.filter(|it| *it > 0 || means_body(received.method()));
+    if let Some(length) = length
+        && !fields.contains_key(header::CONTENT_LENGTH)
+    {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
 
     let mut target = uri::Parts::default();
     target.scheme = Some(match told.cluster.params.tls {
@@ -53,12 +62,17 @@ pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Reque
         node @ Host::Node(_) => uri::Authority::try_from(node.to_string()).ok()?,
     });
     target.path_and_query = Some(received.path_and_query()?);
-    let mut request = Request::new(RequestBody::of(call.source.as_ref()));
+    let mut request = Request::new(());
     *request.method_mut() = received.method().clone();
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(target).ok()?;
     *request.headers_mut() = fields;
     Some(request)
+}
+
+/// Whether a request by `method` without a body had better say so (RFC 9110 8.6).
+fn means_body(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT].contains(method)
 }
 
 /// The head of the answer to an HTTP/2 client.
