@@ -46,6 +46,8 @@ struct Held {
     writer: RefCell<Waker>,
     /// Whether the writer waits until all was let go of.
     waits: Cell<bool>,
+    /// Whether the peer was heard since this was last asked.
+    heard: Cell<bool>,
     flusher: RefCell<Waker>,
 }
 
@@ -68,6 +70,7 @@ impl Corked {
             broken: Cell::default(),
             writer: RefCell::new(Waker::noop().clone()),
             waits: Cell::default(),
+            heard: Cell::default(),
             flusher: RefCell::new(Waker::noop().clone()),
         });
         let cork = Cork(Rc::clone(&held));
@@ -107,15 +110,25 @@ impl Cork {
     ) -> Poll<F::Output> {
         let polled = connection.poll(cx);
         if polled.is_pending() {
-            self.0.release(cx);
+            self.release(cx);
         }
         polled
     }
 
-    /// How many streams the client was refused since this was last asked.
-    pub fn take_refused(&self) -> u32 {
-        let watch = self.0.watch.as_ref();
-        watch.map_or(0, |it| it.borrow_mut().take_refused())
+    /// Lets go of what was written. Wakes the writer if it waits for that.
+    pub fn release(&self, cx: &mut Context<'_>) {
+        self.0.release(cx);
+    }
+
+    /// Whether anything came from the peer since this was last asked.
+    pub fn take_heard(&self) -> bool {
+        self.0.heard.take()
+    }
+
+    /// Asks the watch of a client's frames, if there is one.
+    pub fn watch<T>(&self, ask: impl FnOnce(&mut FloodWatch) -> T) -> Option<T> {
+        let watch = self.0.watch.as_ref()?;
+        Some(ask(&mut watch.borrow_mut()))
     }
 
     /// Whether the connection broke because its client flooded it. Tells the client then, as far as
@@ -135,7 +148,7 @@ impl Cork {
 
     /// Lets go of what is written until the [`Corked`] stream is dropped.
     pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.release(cx);
+        self.release(cx);
         if Rc::strong_count(&self.0) == 1 {
             Poll::Ready(())
         } else {
@@ -220,6 +233,7 @@ impl AsyncRead for Corked {
             buf.put_slice(&self.begun[..len]);
             self.begun.advance(len);
         }
+        self.held.heard.set(true);
         Poll::Ready(self.held.saw(FloodWatch::received, &buf.filled()[before..]))
     }
 }

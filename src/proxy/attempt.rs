@@ -198,13 +198,13 @@ async fn send_http1(
                 100..200 => {
                     interims += 1;
                     let head = NodeHead::Http1(head);
-                    call.connection
+                    call.asker
                         .passes_interim(&call.reply(head, target, it.number));
                 }
                 _ => return Poll::Ready(Ok(head)),
             }
         }
-        call.connection
+        call.asker
             .poll_interims(cx, &mut pause, call.outcome.started());
         Poll::Pending
     })
@@ -220,7 +220,7 @@ async fn send_http2(
     let request = rewrite::http2::request(call, call.told(target, it.number));
     let request = request.ok_or(AttemptError::Client(ClientFault::Target))?;
     // hyper keeps 1xx responses for itself, so the client is told to go on by keyway.
-    call.connection.says_continue();
+    call.asker.says_continue();
     let sent = async {
         let ready = lease.sender.ready().await;
         ready.map_err(|error| AttemptError::Unsent(error.into()))?;
@@ -233,7 +233,7 @@ async fn send_http2(
     let mut sent = pin!(sent);
     let mut pause = Alarm::default();
     let response = in_time(it, |cx| {
-        call.connection
+        call.asker
             .poll_interims(cx, &mut pause, call.outcome.started());
         sent.as_mut().poll(cx)
     });

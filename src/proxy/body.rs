@@ -11,6 +11,7 @@ const BACKLOG: usize = 80 << 10;
 
 mod activity;
 mod client;
+mod incoming;
 mod request;
 mod response;
 mod transmit;
@@ -18,12 +19,13 @@ mod tunnel;
 
 pub(super) use activity::Activity;
 pub(super) use client::ClientBody;
+pub(super) use incoming::Incoming;
 pub(super) use request::{Allowance, ClientFault, Prefix, RequestBody, Source};
 pub(super) use response::{BodyError, Broken, Exchange, NodeBody, ResponseBody};
 pub(super) use transmit::{Broke, Transmit};
 pub(super) use tunnel::Tunnel;
 
-/// What hyper read of an HTTP/2 stream, without trailers that may be none.
+/// What hyper read of a node's HTTP/2 stream, without trailers that may be none.
 fn passed(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(trailers) => Frame::trailers(allowed_trailers(trailers)),
