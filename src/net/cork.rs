@@ -48,6 +48,8 @@ struct Held {
     writer: RefCell<Waker>,
     /// Whether the writer waits until all was let go of.
     waits: Cell<bool>,
+    /// Whether the peer was heard since this was last asked.
+    heard: Cell<bool>,
 }
 
 impl Corked {
@@ -70,6 +72,7 @@ impl Corked {
             broken: Cell::default(),
             writer: RefCell::new(Waker::noop().clone()),
             waits: Cell::default(),
+            heard: Cell::default(),
         });
         let cork = Cork(Rc::clone(&held));
         (Self { begun, held }, cork)
@@ -106,15 +109,25 @@ impl Cork {
     ) -> Poll<F::Output> {
         let polled = connection.poll(cx);
         if polled.is_pending() {
-            self.0.release(cx);
+            self.release(cx);
         }
         polled
     }
 
-    /// How many streams the client was refused since this was last asked.
-    pub fn take_refused(&self) -> u32 {
-        let watch = self.0.watch.as_ref();
-        watch.map_or(0, |it| it.borrow_mut().take_refused())
+    /// Lets go of what was written. Wakes the writer if it waits for that.
+    pub fn release(&self, cx: &mut Context<'_>) {
+        self.0.release(cx);
+    }
+
+    /// Whether anything came from the peer since this was last asked.
+    pub fn take_heard(&self) -> bool {
+        self.0.heard.take()
+    }
+
+    /// Asks the watch of a client's frames, if there is one.
+    pub fn watch<T>(&self, ask: impl FnOnce(&mut FloodWatch) -> T) -> Option<T> {
+        let watch = self.0.watch.as_ref()?;
+        Some(ask(&mut watch.borrow_mut()))
     }
 
     /// Whether the connection broke because its client flooded it. Tells the client then, as far as
@@ -199,6 +212,7 @@ impl AsyncRead for Corked {
             self.begun.advance(len);
         }
         self.held.last_read.set(clock::recent());
+        self.held.heard.set(true);
         Poll::Ready(self.held.saw(FloodWatch::received, &buf.filled()[before..]))
     }
 }

@@ -223,13 +223,13 @@ async fn answered(
                 }
                 100..200 => {
                     interims += 1;
-                    call.connection
+                    call.asker
                         .passes_interim(&call.reply(head, target, it.number));
                 }
                 _ => return Poll::Ready(Ok(head)),
             }
         }
-        call.connection
+        call.asker
             .poll_interims(cx, &mut pause, call.outcome.started());
         Poll::Pending
     })

@@ -62,6 +62,7 @@ mod proxy_protocol;
 mod real;
 mod reload;
 mod retry;
+mod streams;
 mod suspect;
 mod tls;
 mod upgrade;

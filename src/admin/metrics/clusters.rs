@@ -61,7 +61,14 @@ pub(super) fn clusters(state: &State) -> [Family; 6] {
             }
         }
     }
-    [retries, denied, duration, failovers, last_resorts, suspicions]
+    [
+        retries,
+        denied,
+        duration,
+        failovers,
+        last_resorts,
+        suspicions,
+    ]
 }
 
 pub(super) fn queues(state: &State) -> [Family; 5] {

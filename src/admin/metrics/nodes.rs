@@ -48,7 +48,7 @@ pub(in crate::admin) fn standing(replica: &Replica, now: u64) -> &'static str {
     }
     match replica.node.verdict(now) {
         Verdict::Healthy => "healthy",
-        Verdict::Suspect | Verdict::OnTrial => "suspect",
+        Verdict::Suspect | Verdict::Silent | Verdict::OnTrial => "suspect",
         Verdict::Ejected => "ejected",
         Verdict::Down => "down",
     }

@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream};
 use http::{Request, response};
 use http_body::{Body, Frame};
 
-use super::super::body::{Broken, ClientFault, RequestBody, Upload, passed};
+use super::super::body::{Broken, ClientFault, Incoming, RequestBody, Upload};
 use super::super::error::{AttemptError, classify};
 use crate::upstream::{Http2Lease, Http2Stream, Place};
 
@@ -30,7 +30,7 @@ pub(in crate::proxy) struct Http2Exchange {
 #[derive(Debug)]
 enum Response {
     Awaited(ResponseFuture),
-    Arrived(RecvStream),
+    Arrived(Incoming),
 }
 
 impl Http2Exchange {
@@ -77,7 +77,7 @@ impl Http2Exchange {
         }
         let response = ready!(Pin::new(response).poll(cx)).map_err(failed)?;
         let (head, body) = response.into_parts();
-        self.response = Response::Arrived(body);
+        self.response = Response::Arrived(Incoming::new(body, None));
         Poll::Ready(Ok(head))
     }
 
@@ -91,19 +91,8 @@ impl Http2Exchange {
         let Response::Arrived(body) = &mut self.response else {
             return Poll::Pending;
         };
-        let frame = match ready!(body.poll_data(cx)) {
-            Some(Ok(data)) => {
-                // What is handed on makes room for more; a stream that has ended needs none.
-                let _ended = body.flow_control().release_capacity(data.len()).is_err();
-                Some(Ok(Frame::data(data)))
-            }
-            Some(Err(error)) => Some(Err(error)),
-            None => {
-                let trailers = ready!(body.poll_trailers(cx)).transpose();
-                trailers.map(|it| it.map(Frame::trailers))
-            }
-        };
-        Poll::Ready(frame.map(|it| it.map(passed).map_err(broken)))
+        let frame = ready!(body.poll_frame(cx));
+        Poll::Ready(frame.map(|it| it.map_err(broken)))
     }
 
     /// Goes on with the request while the response's reader does not want more of it.
@@ -121,7 +110,7 @@ impl Http2Exchange {
     pub(in crate::proxy) fn is_at_end(&self) -> bool {
         match &self.response {
             Response::Awaited(_) => false,
-            Response::Arrived(body) => body.is_end_stream(),
+            Response::Arrived(body) => body.is_at_end(),
         }
     }
 }
