@@ -1,4 +1,4 @@
-//! Composition: from a configuration to running threads, and down again.
+//! Composition: from a configuration to running threads.
 //!
 //! | thread | runs | stalls may be noticed by |
 //! |---|---|---|
@@ -9,33 +9,30 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tokio::time::Instant;
+use tracing::{error, info};
 
 use crate::cluster::{Command, Judge, Rejected, Reloads, SharedState, Writer};
 use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::names::LookupCounters;
-use crate::net::{BindError, SharedListener};
+use crate::net::{BindError, Inherited, SharedListener};
 use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
 use crate::telemetry::{Bounds, LineBuffer, LineLog, LogOutput};
 
+mod ending;
 mod resolve;
+mod systemd;
+mod upgrade;
+
+pub use ending::Farewell;
+pub use systemd::{Supervisor, activated};
+pub use upgrade::{Offer, Succession, Takeover, UpgradeError};
 
 use resolve::Names;
-
-/// How often it is looked whether the drain has nothing left to wait for.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// How long the data threads may take to end once their connections are cut.
-const ENDING: Duration = Duration::from_millis(300);
-
-/// How long the access log's output may take for the last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A keyway that serves.
 #[derive(Debug)]
@@ -52,7 +49,7 @@ pub struct App {
     pub log: LineLog,
     /// How lookups of names ended.
     pub lookups: Arc<LookupCounters>,
-    /// How far it is on its way down.
+    /// How far it is in its life.
     pub drain: DrainWatch,
     /// When it began.
     pub started: Instant,
@@ -80,17 +77,22 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the listeners, builds the first state and starts the threads, the writer and the
-    /// resolver. Must be called on a runtime, where the writer and the resolver live.
+    /// Builds the first state, takes the listeners' sockets over or binds them, and starts the threads,
+    /// the writer and the resolver. Must be called on a runtime, where the writer and the resolver live.
     ///
     /// # Errors
     /// When any of it fails; nothing is left running then.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, inherited: &mut Inherited) -> Result<Self, StartError> {
         let started = Instant::now();
         let Config { process, desired } = config;
         let threads = process.threads.get();
-        let bind = |it: &crate::config::Listener| {
-            SharedListener::bind(&it.name, &it.address).map(|socket| Entrance {
+        let reloads = Arc::new(Reloads::default());
+        let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
+        let shared = writer.shared();
+        let desired = &shared.load().desired;
+        let mut bind = |it: &crate::config::Listener| {
+            let socket = SharedListener::bind(&it.name, &it.address, inherited);
+            socket.map(|socket| Entrance {
                 socket,
                 upgrades: it.websocket,
                 tls: desired.listener_tls.get(&it.name).cloned(),
@@ -101,12 +103,9 @@ impl App {
         let listeners = process
             .listeners
             .iter()
-            .map(bind)
+            .map(&mut bind)
             .collect::<Result<Vec<_>, _>>()?;
         let listeners = Arc::new(listeners);
-        let reloads = Arc::new(Reloads::default());
-        let (writer, commands) = Writer::start(desired, threads, Arc::clone(&reloads))?;
-        let shared = writer.shared();
         let (trigger, drain) = drain::channel();
         let (fleet, data) = Fleet::new(threads);
         let surroundings = Surroundings {
@@ -149,60 +148,17 @@ impl App {
         })
     }
 
-    /// Goes down: unready for `pre_drain`, then accepting nothing for `drain_timeout`, each ending
-    /// early when no connection is left; then what is left is cut. `hurry` ends it at once.
-    pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
-        let (pre_drain, drain_timeout) = {
-            let desired = &self.shared.load().desired;
-            (desired.pre_drain, desired.drain_timeout)
-        };
-        let gently = async {
-            info!(?pre_drain, "draining: unready, still accepting");
-            self.trigger.advance(Phase::PreDrain);
-            let _early = timeout(pre_drain, self.idle()).await.is_ok();
-            info!(?drain_timeout, "draining: accepting nothing more");
-            self.trigger.advance(Phase::Draining);
-            self.listeners = Arc::default();
-            timeout(drain_timeout, self.idle()).await.is_ok()
-        };
-        let drained = tokio::select! {
-            drained = gently => drained,
-            () = hurry => false,
-        };
-        let left = self.fleet.open_connections();
-        self.trigger.advance(Phase::Over);
-        if drained {
-            info!("drained: no connection is left");
-        } else {
-            warn!(connections = left, "drained: what was left is cut");
-        }
-        self.join().await;
+    /// The sockets that clients come by.
+    pub fn sockets(&self) -> impl Iterator<Item = &SharedListener> {
+        self.listeners.iter().map(|it| &it.socket)
     }
 
-    /// Ready when no client's connection is left.
-    async fn idle(&self) {
-        while self.fleet.open_connections() > 0 {
-            sleep(DRAIN_LOOK).await;
+    /// Is ready from now on, and accepts.
+    pub fn serve(&self) {
+        if self.drain.phase() == Phase::Starting {
+            self.trigger.advance(Phase::Serving);
+            info!("ready");
         }
-    }
-
-    async fn join(self) {
-        let ended = until(|| self.threads.iter().all(JoinHandle::is_finished));
-        if timeout(ENDING, ended).await.is_err() {
-            warn!("a data thread did not end");
-        }
-        // The threads' last lines are on their way only now.
-        let written = until(|| self.log.is_ended());
-        if timeout(LAST_LINES, written).await.is_err() {
-            warn!("the access log's last lines were not taken");
-        }
-    }
-}
-
-/// Waits until `condition` holds.
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        sleep(DRAIN_LOOK / 4).await;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::config::parse_listen_address;
+use crate::config::{parse_duration, parse_listen_address};
 use crate::topology::Address;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -39,6 +40,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Exit with 0 when a running keyway is ready, for containers
     Health(HealthArgs),
+    /// Wait until a running keyway is ready, for scripts and startup probes
+    Wait(WaitArgs),
     /// Print the JSON Schema of a configuration file
     Schema(SchemaArgs),
     /// Print the completions of a shell
@@ -191,6 +194,17 @@ struct HealthArgs {
     admin: String,
 }
 
+/// Arguments of `wait`.
+#[derive(Args, Debug)]
+struct WaitArgs {
+    /// Where the admin server listens, or will
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: String,
+    /// How long to wait, for example 30s
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+}
+
 /// Arguments of `schema`.
 #[derive(Args, Debug)]
 struct SchemaArgs {
@@ -220,6 +234,7 @@ pub fn main() -> ExitCode {
         Command::Ring(RingCommand::Stats(args)) => ring::stats(&args),
         Command::Explain(args) => admin_client::explain(&args),
         Command::Health(args) => admin_client::health(&args),
+        Command::Wait(args) => admin_client::wait(&args),
         Command::Schema(args) => ring::schema(args.file),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyway", &mut std::io::stdout());

@@ -8,7 +8,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use schemars::schema_for;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
 
 use crate::cluster::desired::Desired;
 use crate::forwarded::Forwarded;
@@ -36,8 +37,9 @@ mod topology;
 mod watch;
 
 pub use assemble::{Overrides, parse_listen_address};
-pub use load::{LoadError, Loader, Snapshot, is_topology, read_topology};
+pub use load::{LoadError, Loader, Opening, Snapshot, is_topology, read_topology};
 pub use problem::{Problem, Problems};
+pub use scalar::parse_duration;
 pub use watch::{ReloadError, ReloadRequest, Watcher};
 
 /// What both files say, split by what a reload covers.
@@ -60,6 +62,21 @@ pub struct Process {
     pub threads: NonZeroUsize,
     /// The topology file's path, relative paths resolved against keyway.yaml's folder.
     pub topology: PathBuf,
+    /// What it does as long as there is no topology.
+    pub start: Start,
+    /// Where a new process asks for the listening sockets.
+    pub upgrade: Option<PathBuf>,
+}
+
+/// What a keyway does that finds no valid topology when it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// It waits for one: it is not ready and accepts nothing; who connects waits.
+    #[default]
+    Wait,
+    /// It serves, and has no node.
+    Serve,
 }
 
 /// One listening socket.

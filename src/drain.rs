@@ -1,18 +1,20 @@
-//! The way down: one signal that everything long-lived watches.
+//! The life of the process: one signal that everything long-lived watches.
 //!
-//! The phases only ever advance. Who watches decides what a phase means for it: listeners stop
-//! accepting, connections finish what is in flight.
+//! The phases only ever advance. Who watches decides what a phase means for it: listeners begin and
+//! stop accepting, connections finish what is in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use tokio::sync::watch;
 
-/// How far the process is on its way down.
+/// How far the process is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Ready and serving.
+    /// Unready and accepting nothing yet: who connects waits in the listening sockets' queues.
     #[default]
+    Starting,
+    /// Ready and serving.
     Serving,
     /// Unready, still accepting: the application may still have calls to make.
     PreDrain,
@@ -66,9 +68,10 @@ impl DrainWatch {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         match self.word.load(Relaxed) {
-            0 => Phase::Serving,
-            1 => Phase::PreDrain,
-            2 => Phase::Draining,
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::PreDrain,
+            3 => Phase::Draining,
             _ => Phase::Over,
         }
     }
@@ -89,6 +92,8 @@ mod tests {
     #[tokio::test]
     async fn phases_only_advance() {
         let (trigger, mut watch) = channel();
+        assert_eq!(watch.phase(), Phase::Starting);
+        trigger.advance(Phase::Serving);
         assert_eq!(watch.phase(), Phase::Serving);
         trigger.advance(Phase::Draining);
         trigger.advance(Phase::PreDrain);

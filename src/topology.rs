@@ -11,7 +11,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::placement::{Algorithm, Member, Placement, PlacementError, Replication};
+use crate::placement::{Algorithm, Member, Placement, PlacementError, Replication, SlotBits};
 
 /// A whole topology file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +49,24 @@ impl ClusterTopology {
         self.shards.iter().map(member).collect()
     }
 
+    /// A cluster of which it is not known yet where it is: one shard, which has no node.
+    pub fn unknown() -> Self {
+        let shard = Shard {
+            name: String::new(),
+            weight: 1,
+            hash_key: None,
+            nodes: Vec::new(),
+        };
+        Self {
+            algorithm: Algorithm::Slots {
+                bits: SlotBits::MIN,
+            },
+            replication: Replication::default(),
+            shards: vec![shard],
+            pins: HashMap::new(),
+        }
+    }
+
     /// Builds the placement of keys over the shards.
     ///
     /// # Errors
@@ -67,7 +85,8 @@ pub struct Shard {
     pub weight: u16,
     /// What a compatible placement hashes for this shard; `None` where the algorithm uses the name.
     pub hash_key: Option<String>,
-    /// The nodes in the order written; at least one, ids unique in the file.
+    /// The nodes in the order written, ids unique in the file; none only where nothing is known of a
+    /// cluster yet.
     pub nodes: Vec<NodeSpec>,
 }
 

@@ -16,6 +16,7 @@ use std::thread;
 
 use keyway::app::App;
 use keyway::config::{Config, Overrides};
+use keyway::net::Inherited;
 use tokio::task::LocalSet;
 
 /// Requests that are counted.
@@ -81,7 +82,8 @@ fn start(node: &TcpListener) -> u16 {
             .build()
             .unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let _app = App::start(config).unwrap();
+            let app = App::start(config, &mut Inherited::default()).unwrap();
+            app.serve();
             std::future::pending::<()>().await;
         });
     });

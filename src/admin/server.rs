@@ -74,11 +74,11 @@ pub enum AdminError {
     Register(#[source] std::io::Error),
 }
 
-/// Serves on `listener` until the process ends. Runs inside a `LocalSet`.
+/// Serves on `listener` until it is no longer polled. What was accepted is served to the process's end. Runs inside a `LocalSet`.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve(admin: Admin, listener: SharedListener) -> Result<(), AdminError> {
+pub async fn serve(admin: Admin, listener: Arc<SharedListener>) -> Result<(), AdminError> {
     let socket = listener.register().map_err(AdminError::Register)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut pause = AcceptPause::default();
@@ -173,6 +173,10 @@ async fn route(admin: &Admin, peer: Option<IpAddr>, request: Request<Incoming>) 
 
 fn readyz(admin: &Admin) -> Answer {
     match admin.drain.phase() {
+        Phase::Starting => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for a valid topology\n",
+        ),
         Phase::Serving => text(StatusCode::OK, "ready\n"),
         Phase::PreDrain | Phase::Draining | Phase::Over => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")

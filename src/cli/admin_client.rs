@@ -1,4 +1,4 @@
-//! `explain` and `health`: questions to a running keyway's admin server.
+//! `explain`, `health` and `wait`: questions to a running keyway's admin server.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use serde_json::Value;
 use std::os::unix::ffi::OsStrExt as _;
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::output::{Done, Failure, line};
-use super::{ExplainArgs, HealthArgs, Output};
+use super::{ExplainArgs, HealthArgs, Output, WaitArgs};
 use crate::net::Stream;
 use crate::topology::Address;
 
@@ -31,6 +31,35 @@ pub(super) fn health(args: &HealthArgs) -> Done {
         Ok(())
     } else {
         Err(Failure::No)
+    }
+}
+
+/// How often it is asked whether a keyway is ready.
+const ASK: Duration = Duration::from_millis(20);
+
+/// Asks until the answer is yes, and otherwise tells the last one.
+pub(super) fn wait(args: &WaitArgs) -> Done {
+    let address: Address = args.admin.parse().map_err(|it| Failure::from_error(&it))?;
+    let mut last = "no answer yet".to_owned();
+    let asking = async {
+        loop {
+            match exchange(&address, "/readyz").await {
+                Ok((StatusCode::OK, _)) => return,
+                Ok((_, body)) => String::from_utf8_lossy(&body)
+                    .trim_end()
+                    .clone_into(&mut last),
+                Err(error) => last = error.to_string(),
+            }
+            sleep(ASK).await;
+        }
+    };
+    let ready = run(async { timeout(args.timeout, asking).await })?;
+    match ready {
+        Ok(()) => line("ready"),
+        Err(_elapsed) => Err(Failure::Error(format!(
+            "{}: not ready within {:?}: {last}",
+            args.admin, args.timeout
+        ))),
     }
 }
 
@@ -82,18 +111,22 @@ fn explain_text(answer: &Value) -> Done {
 /// One GET of the admin server.
 fn get(admin: &str, target: &str) -> Result<(StatusCode, Bytes), Failure> {
     let address: Address = admin.parse().map_err(|error| Failure::from_error(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::from_error(&error))?;
-    let answer = async { timeout(ANSWER, exchange(&address, target)).await };
-    let answer = LocalSet::new().block_on(&runtime, answer);
+    let answer = run(async { timeout(ANSWER, exchange(&address, target)).await })?;
     match answer {
         Ok(answer) => answer.map_err(|error| Failure::Error(format!("{admin}: {error}"))),
         Err(_elapsed) => Err(Failure::Error(format!(
             "{admin}: no answer within {ANSWER:?}"
         ))),
     }
+}
+
+/// Runs `asking` to its end.
+fn run<T>(asking: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from_error(&error))?;
+    Ok(LocalSet::new().block_on(&runtime, asking))
 }
 
 async fn exchange(

@@ -20,8 +20,11 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::output::{Done, Failure, line};
-use super::{DemoArgs, LogFormatArg, run};
+use super::run::{self, Files};
+use super::{DemoArgs, LogFormatArg};
+use crate::app::Farewell;
 use crate::config::{Loader, Overrides};
+use crate::net::Inherited;
 
 /// The shards, and the letters that name a shard's nodes.
 const SHARDS: [&str; 3] = ["users-0", "users-1", "users-2"];
@@ -79,7 +82,15 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
     let opened = Loader::open(keyway_file, Overrides::default());
     let (loader, config, snapshot) = opened.map_err(|it| Failure::from_error(&it))?;
     let shutdown = Arc::new(Notify::new());
-    let (app, _reload) = run::start(config, Some((loader, snapshot)), &log.control(), &shutdown)?;
+    let files = Files {
+        loader,
+        snapshot,
+        problem: None,
+    };
+    let mut inherited = Inherited::default();
+    let log = log.control();
+    let app = run::start(config, Some(files), &mut inherited, &log, &shutdown)?.app;
+    app.serve();
     line(&what_to_try(folder, args, &nodes))?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -90,7 +101,7 @@ async fn show_in(folder: &Path, args: &DemoArgs) -> Done {
     let hurry = async {
         interrupt.recv().await;
     };
-    app.drain(hurry).await;
+    app.drain(Farewell::Asked, hurry).await;
     for node in &mut nodes {
         // A node that was killed by hand is gone already.
         let _gone = node.process.kill().await.is_err();

@@ -1,6 +1,10 @@
 //! What commands print, and how they end.
 
 use std::io::{self, Write as _};
+use std::path::Path;
+
+/// How many problems are told by a start that fails.
+const SCREEN: usize = 20;
 
 /// Why a command does not end with 0.
 #[derive(Debug)]
@@ -24,6 +28,18 @@ impl Failure {
             cause = error.source();
         }
         Self::Error(message)
+    }
+
+    /// What is wrong with the files of `config`, a line for each problem, and no more than a screen.
+    pub(super) fn problems(error: &dyn std::error::Error, config: &Path) -> Self {
+        let text = error.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        let mut shown = lines[..lines.len().min(SCREEN)].join("\n");
+        if lines.len() > SCREEN {
+            let (more, config) = (lines.len() - SCREEN, config.display());
+            shown = format!("{shown}\nand {more} more; `keyway check {config}` tells all");
+        }
+        Self::Error(shown)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::retry::Policy;
 use crate::routing::{Prefer, Route, WhenShardDown};
 use crate::telemetry::LogParams;
 use crate::tls::{ClientTls, ServerTls};
-use crate::topology::Topology;
+use crate::topology::{ClusterTopology, Topology};
 use crate::units::Ratio;
 use crate::upstream::{PoolParams, Protocol};
 
@@ -52,6 +52,8 @@ pub struct Desired {
     pub pre_drain: Duration,
     /// How long what is in flight may finish after that.
     pub drain_timeout: Duration,
+    /// How long no client may be connected, once one was, until it drains by itself.
+    pub exit_when_idle: Option<Duration>,
     /// What the process says of itself.
     pub log: LogParams,
     /// What is logged of each request.
@@ -67,6 +69,20 @@ pub struct Desired {
     pub shown: String,
 }
 
+impl Desired {
+    /// The same as long as there is no topology: the clusters that routes name are there, and have
+    /// no node.
+    #[must_use]
+    pub fn without_topology(mut self) -> Self {
+        let names = self.routes.iter().map(|it| it.cluster.clone());
+        self.topology = Topology {
+            clusters: names.map(|it| (it, ClusterTopology::unknown())).collect(),
+            ..Topology::default()
+        };
+        self
+    }
+}
+
 impl Default for Desired {
     fn default() -> Self {
         Self {
@@ -77,6 +93,7 @@ impl Default for Desired {
             zone: String::new(),
             pre_drain: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
+            exit_when_idle: None,
             log: LogParams::default(),
             access_log: AccessLog::default(),
             metrics: Detail::default(),

@@ -149,7 +149,8 @@ fn check_epoch(old: &Topology, new: &Topology) -> Result<(), Rejected> {
 
 fn movements(old: Option<&State>, clusters: &[Cluster]) -> Vec<Moved> {
     let changed = clusters.iter().filter_map(|new| {
-        let before = old?.cluster(&new.name)?;
+        // Where there was no node there was no key.
+        let before = old?.cluster(&new.name).filter(|it| it.nodes_count > 0)?;
         let same = Arc::ptr_eq(&before.placement, &new.placement);
         (!same).then(|| Moved {
             cluster: new.name.clone(),
@@ -285,7 +286,7 @@ impl Builder<'_> {
             _ => {
                 let endpoint = Endpoint::new(spec.address.clone());
                 let node = Node::new(spec.id.clone(), endpoint, self.circumstances.threads);
-                if before.is_some() {
+                if before.is_some_and(|it| !it.nodes.is_empty()) {
                     // It joins others, that are warm.
                     node.begins(millis(self.circumstances.now));
                 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -68,6 +68,8 @@ pub struct Reloads {
     pub last_success_seconds: AtomicU64,
     /// Whether a change waits for a restart.
     pub restart_required: AtomicBool,
+    /// Told when a change was applied.
+    pub changed: Notify,
     moved: Mutex<Vec<(String, f64)>>,
 }
 
@@ -160,6 +162,7 @@ impl Writer {
             load.hold.wake_all();
         }
         self.reloads.applied();
+        self.reloads.changed.notify_one();
         self.reloads.set_moved(&moved);
         for Moved { cluster, diff } in &moved {
             info!(cluster, moved = diff.moved, generation, "keys moved");

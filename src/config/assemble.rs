@@ -100,6 +100,11 @@ fn assemble(
             Some(Threads::Exactly(threads)) => threads,
         },
         topology: folder.join(read.topology.as_deref().unwrap_or("topology.yaml")),
+        start: read.start.unwrap_or_default(),
+        upgrade: read
+            .upgrade
+            .as_ref()
+            .and_then(|it| Some(it.0.as_ref()?.0.clone())),
     };
     let clusters = read
         .routes
@@ -115,6 +120,14 @@ fn assemble(
 }
 
 impl Assembled {
+    /// The configuration as long as there is no topology.
+    pub(super) fn without_topology(self) -> Config {
+        let Config { process, desired } = self.config;
+        let mut desired = desired.without_topology();
+        desired.shown = format!(r#"{{"keyway":{},"topology":null}}"#, self.shown);
+        Config { process, desired }
+    }
+
     /// The whole configuration.
     ///
     /// # Errors

@@ -10,16 +10,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::Start;
 use super::access_log::AccessLogFile;
 use super::cluster::ClusterFile;
 use super::limits::LimitsFile;
 use super::log::LogFile;
 use super::metrics::MetricsFile;
 use super::named::Named;
+use super::or_off::OrOff;
 use super::place::At;
 use super::problem::Problem;
 use super::resolver::ResolverFile;
-use super::scalar::{HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout};
+use super::scalar::{
+    HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout, UnixPath,
+};
 use super::tls::{Reading, ServerTlsFile};
 use crate::cluster::desired::{ClusterParams, Desired};
 use crate::forwarded::{Forwarded, Mode};
@@ -42,10 +46,19 @@ pub(super) struct KeywayFile {
     pub(super) zone: Option<String>,
     /// The topology file, relative to this one. Default: topology.yaml. Taken up at start.
     pub(super) topology: Option<String>,
+    /// Without a valid topology at the start: wait (not ready until there is one) or serve (ready,
+    /// answering `no_healthy_node`). Default: wait. Taken up at start.
+    pub(super) start: Option<Start>,
+    /// Where a new process asks for the listening sockets, to take over: `unix:/PATH`, or off. Default:
+    /// off. Taken up at start.
+    pub(super) upgrade: Option<OrOff<UnixPath>>,
     /// After SIGTERM: how long it is unready and still accepts. Default: 5s.
     pub(super) pre_drain: Option<Span>,
     /// After that: how long what is in flight may finish. Default: 20s.
     pub(super) drain_timeout: Option<Span>,
+    /// It drains by itself when there was a client's connection and then none for so long, or off.
+    /// Default: off.
+    pub(super) exit_when_idle: Option<OrOff<Timeout>>,
     /// What the process says of itself.
     #[serde(default)]
     log: LogFile,
@@ -236,6 +249,7 @@ impl KeywayFile {
             zone: zone.or(self.zone).unwrap_or_default(),
             pre_drain: self.pre_drain.map_or(default.pre_drain, |it| it.0),
             drain_timeout: self.drain_timeout.map_or(default.drain_timeout, |it| it.0),
+            exit_when_idle: self.exit_when_idle.and_then(|it| it.0).map(|it| it.0),
             log: self.log.into_params(),
             access_log: access_log.unwrap_or_default(),
             metrics: self.metrics.detail.unwrap_or_default(),

@@ -44,16 +44,41 @@ pub enum LoadError {
     Waiting(Problems),
 }
 
+/// What a keyway can start with.
+#[derive(Debug)]
+pub struct Opening {
+    /// What reads the files again.
+    pub loader: Loader,
+    /// What they say.
+    pub config: Config,
+    /// What they were.
+    pub snapshot: Snapshot,
+    /// Why there is no topology in it.
+    pub problem: Option<LoadError>,
+}
+
 impl Loader {
     /// Loads `keyway` and the topology that it names for the first time. The environment is taken
     /// as it is now.
     ///
     /// # Errors
-    /// When there is no configuration to start with.
+    /// When either is wrong.
     pub fn open(
         keyway: PathBuf,
         overrides: Overrides,
     ) -> Result<(Self, Config, Snapshot), LoadError> {
+        let opening = Self::begin(keyway, overrides)?;
+        match opening.problem {
+            None => Ok((opening.loader, opening.config, opening.snapshot)),
+            Some(problem) => Err(problem),
+        }
+    }
+
+    /// The same, but that a topology may be missing or wrong.
+    ///
+    /// # Errors
+    /// When keyway.yaml is wrong.
+    pub fn begin(keyway: PathBuf, overrides: Overrides) -> Result<Opening, LoadError> {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let env: BTreeMap<_, _> = std::env::vars().collect();
         let surroundings = Surroundings {
@@ -71,10 +96,20 @@ impl Loader {
         };
         let text = read(&loader.keyway).map_err(|it| LoadError::Problems(vec![it]))?;
         let assembled = loader.assemble(&text, &mut loader.named(NamedFiles::new()))?;
-        loader.topology = assembled.config.process.topology;
+        loader
+            .topology
+            .clone_from(&assembled.config.process.topology);
         let mut snapshot = loader.read();
-        let config = loader.load(&mut snapshot)?;
-        Ok((loader, config, snapshot))
+        let (config, problem) = match loader.load(&mut snapshot) {
+            Ok(config) => (config, None),
+            Err(problem) => (assembled.without_topology(), Some(problem)),
+        };
+        Ok(Opening {
+            loader,
+            config,
+            snapshot,
+            problem,
+        })
     }
 
     /// The files that are followed.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,8 @@ texts! {
     /// Where a listener listens.
     ListenAddress(Address), "HOST:PORT, [IPV6]:PORT or unix:/PATH", ".+",
         |text| Address::parse_listener(text).map_err(|it| Some(it.to_string()));
+    /// A Unix socket's file.
+    UnixPath(PathBuf), "unix:/absolute/path", "unix:/.+", unix_path;
     /// Where a node listens.
     NodeAddress(Address), "HOST:PORT, [IPV6]:PORT, srv:_SERVICE._tcp.DOMAIN or unix:/PATH", ".+",
         |text| text.parse::<Address>().map_err(|it| Some(it.to_string()));
@@ -147,6 +150,15 @@ type Parsed<T> = Result<T, Option<String>>;
 
 fn some<T>(holds: bool, value: T) -> Parsed<T> {
     if holds { Ok(value) } else { Err(None) }
+}
+
+/// A duration given on the command line.
+///
+/// # Errors
+/// What was expected, when `text` is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a duration with its unit, such as 250ms, 5s, 1m or 2h";
+    duration(text).map_err(|_invalid| expected.to_owned())
 }
 
 /// The number before a unit, and the unit.
@@ -205,6 +217,11 @@ fn percent(text: &str) -> Parsed<Ratio> {
     let number = text.strip_suffix('%').ok_or(None)?;
     let number: f64 = number.parse().map_err(|_invalid| None)?;
     Ratio::new(number / 100.0).ok_or(None)
+}
+
+fn unix_path(text: &str) -> Parsed<PathBuf> {
+    let path = text.strip_prefix("unix:").ok_or(None)?;
+    some(path.starts_with('/') && path.len() > 1, path.into())
 }
 
 fn name_server(text: &str) -> Parsed<SocketAddr> {

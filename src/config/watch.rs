@@ -52,6 +52,12 @@ pub struct ReloadRequest {
 #[error("{}", .0.join("\n"))]
 pub struct ReloadError(pub Vec<String>);
 
+impl From<LoadError> for ReloadError {
+    fn from(error: LoadError) -> Self {
+        Self(error.to_string().lines().map(str::to_owned).collect())
+    }
+}
+
 /// Follows the files of a running keyway.
 #[derive(Debug)]
 pub struct Watcher {
@@ -74,10 +80,12 @@ pub struct Watcher {
 type Outcome = Result<Applied, ReloadError>;
 
 impl Watcher {
-    /// Follows the files that `loader` reads; `last` is what the running state was made of.
+    /// Follows the files that `loader` reads; `last` is what the running state was made of, or what
+    /// was wrong for the `problem` that is given.
     pub fn new(
         loader: Loader,
         last: Snapshot,
+        problem: Option<ReloadError>,
         running: Process,
         commands: mpsc::Sender<Command>,
         reloads: Arc<Reloads>,
@@ -91,10 +99,13 @@ impl Watcher {
             requests,
             last,
             waiting: None,
-            outcome: Ok(Applied {
-                generation: 1,
-                moved: Vec::new(),
-            }),
+            outcome: match problem {
+                Some(problem) => Err(problem),
+                None => Ok(Applied {
+                    generation: 1,
+                    moved: Vec::new(),
+                }),
+            },
             log: None,
         };
         (watcher, sender)

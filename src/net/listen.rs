@@ -2,17 +2,30 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
+use super::inherit::{Inherited, Listening};
 use super::stream::Stream;
 use crate::topology::Address;
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`,
 /// 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
+
+/// A filter of segments, in the kernel's classic BPF: drops those that begin a connection (the flag SYN
+/// in byte 13, RFC 9293 3.1) and lets the others pass. Who connects gets no answer until the socket is
+/// closed, and is refused by the next try.
+const NO_SYN: [SockFilter; 4] = [
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x45, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
 
 /// A bound listening socket.
 ///
@@ -22,8 +35,11 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct SharedListener {
     name: String,
+    configured: Address,
     address: Address,
     socket: Listening,
+    /// Whether somebody else goes on listening on it when this process does not.
+    is_kept: AtomicBool,
 }
 
 /// A listening socket registered with this thread's runtime.
@@ -35,15 +51,9 @@ pub enum Listener {
     Unix(tokio::net::UnixListener),
 }
 
-#[derive(Debug)]
-enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name:?} cannot listen on {address}: {source}")]
+#[error("listener {name:?} cannot listen on {address}")]
 pub struct BindError {
     /// The listener's name.
     pub name: String,
@@ -56,25 +66,74 @@ pub struct BindError {
 // === impl SharedListener ===
 
 impl SharedListener {
-    /// Binds `address` for the listener `name`.
+    /// Takes over what is `inherited` for the listener `name` on `address`, or binds that.
     ///
     /// A Unix socket that nobody listens on any more is replaced.
-    pub fn bind(name: &str, address: &Address) -> Result<Self, BindError> {
-        let bound = match address {
-            Address::Tcp { host, port } => bind_tcp(host, *port),
-            Address::Unix(path) => bind_unix(path).map(|it| (Listening::Unix(it), address.clone())),
-            Address::Srv(_) => Err(io::ErrorKind::Unsupported.into()),
+    pub fn bind(
+        name: &str,
+        address: &Address,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BindError> {
+        let passed = inherited.take(name, address);
+        // Who passed it on listens too, as yet.
+        let is_kept = passed.is_some();
+        let bound = match (passed, address) {
+            (Some(passed), _) => adopt(passed.socket, address),
+            (None, Address::Tcp { host, port }) => bind_tcp(host, *port),
+            (None, Address::Unix(path)) => {
+                bind_unix(path).map(|it| (Listening::Unix(it), address.clone()))
+            }
+            (None, Address::Srv(_)) => Err(io::ErrorKind::Unsupported.into()),
         };
-        let (socket, address) = bound.map_err(|source| BindError {
+        let (socket, bound) = bound.map_err(|source| BindError {
             name: name.to_owned(),
             address: address.clone(),
             source,
         })?;
         Ok(Self {
             name: name.to_owned(),
-            address,
+            configured: address.clone(),
+            address: bound,
             socket,
+            is_kept: AtomicBool::new(is_kept),
         })
+    }
+
+    /// Where it is configured to listen.
+    pub fn configured(&self) -> &Address {
+        &self.configured
+    }
+
+    /// Whether somebody else goes on listening on it when this process does not.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Relaxed)
+    }
+
+    /// Somebody else goes on listening on it from now on.
+    pub fn keep(&self) {
+        self.is_kept.store(true, Relaxed);
+    }
+
+    /// Nobody else listens on it any more.
+    pub fn own(&self) {
+        self.is_kept.store(false, Relaxed);
+    }
+
+    /// Lets nobody in any more, while who was let in can still be accepted; so that closing the
+    /// socket, which resets what waits in its queue, finds nothing there. What others listen on stays
+    /// as it is.
+    pub fn close_door(&self) {
+        if self.is_kept.swap(true, Relaxed) {
+            return;
+        }
+        let closed = match (&self.socket, &self.address) {
+            (Listening::Tcp(socket), _) => SockRef::from(socket).attach_filter(&NO_SYN),
+            (Listening::Unix(_), Address::Unix(path)) => std::fs::remove_file(path),
+            (Listening::Unix(_), _) => Ok(()),
+        };
+        if let Err(error) = closed {
+            tracing::debug!(listener = self.name, %error, "who connects now may be reset");
+        }
     }
 
     /// The listener's name.
@@ -100,12 +159,51 @@ impl SharedListener {
     }
 }
 
+impl AsFd for SharedListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Listening::Tcp(socket) => socket.as_fd(),
+            Listening::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Drop for SharedListener {
     fn drop(&mut self) {
         if let Address::Unix(path) = &self.address
+            && !*self.is_kept.get_mut()
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(path = %path.display(), %error, "a socket file stays behind");
+        }
+    }
+}
+
+/// A socket that somebody else bound for a listener on `configured`.
+fn adopt(socket: OwnedFd, configured: &Address) -> io::Result<(Listening, Address)> {
+    let socket = Socket::from(socket);
+    if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+        let error = "the socket that was passed on is no listening stream socket";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+    }
+    socket.set_nonblocking(true)?;
+    match configured {
+        Address::Unix(_) if socket.domain()? == Domain::UNIX => {
+            Ok((Listening::Unix(socket.into()), configured.clone()))
+        }
+        Address::Tcp { .. } if socket.domain()? != Domain::UNIX => {
+            socket.set_tcp_nodelay(true)?;
+            let socket = TcpListener::from(socket);
+            let bound = socket.local_addr()?;
+            let address = Address::Tcp {
+                host: bound.ip().to_string(),
+                port: bound.port(),
+            };
+            Ok((Listening::Tcp(socket), address))
+        }
+        _ => {
+            let error = "the socket that was passed on is of another kind";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, error))
         }
     }
 }

@@ -348,14 +348,14 @@ pub enum Detached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::SharedListener;
+    use crate::net::{Inherited, SharedListener};
     use crate::topology::Address;
 
     #[tokio::test]
     async fn what_is_accepted_delays_nothing_and_knows_its_client() {
         let host = "127.0.0.1".to_owned();
         let any = Address::Tcp { host, port: 0 };
-        let listener = SharedListener::bind("app", &any).unwrap();
+        let listener = SharedListener::bind("app", &any, &mut Inherited::default()).unwrap();
         let Address::Tcp { port, .. } = listener.address() else {
             panic!("a TCP listener must have a port");
         };

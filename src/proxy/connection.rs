@@ -16,7 +16,6 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::entrance::ListenerInfo;
 use super::thread::Seat;
-use crate::drain::Phase;
 use crate::forwarded::Mode;
 use crate::head::Fields;
 use crate::http1::Decoder;
@@ -193,7 +192,7 @@ impl Connection {
             return Poll::Ready(readable.is_ok());
         }
         // Whoever drains or waits too long is woken by the thread.
-        if self.thread.phase() >= Phase::Draining {
+        if self.thread.lets_go(self.serial.get() == 0) {
             return Poll::Ready(false);
         }
         if parking.is_over(&self.spot) {

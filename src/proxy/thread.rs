@@ -3,14 +3,16 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::io;
 use std::ops::Deref;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 
 use super::access_log::RequestLog;
@@ -33,6 +35,14 @@ const INBOX: usize = 1024;
 /// What is held is added up over all threads when it grew by more than this, in bytes.
 const WEIGHED: usize = 16 << 10;
 
+/// How long it is still accepted when the drain has begun: for who was let in and is on the way. It is
+/// the round trip that a handshake may take.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
+/// How long a connection that has brought no request yet may still bring one when the drain has begun:
+/// who was let in last is about to send it.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// How often idle connections are looked at, a new state is taken up without a request, and the
 /// access log's lines go out although they fill no buffer.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -41,6 +51,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Fleet {
     ports: Vec<ThreadPort>,
+    /// How many times a thread accepts from a listener.
+    accepting: AtomicUsize,
     /// What became of clients' connections.
     pub connections: Striped<ConnectionCounters>,
     /// How often clients reached which limit.
@@ -57,6 +69,8 @@ pub struct Fleet {
 #[repr(align(128))]
 pub struct ThreadPort {
     connections: AtomicUsize,
+    /// Grows as long as the thread turns.
+    beats: AtomicU32,
     inbox: mpsc::Sender<Handover>,
 }
 
@@ -108,6 +122,8 @@ pub(super) struct Context {
     view: RefCell<Rc<View>>,
     limits: Cell<Limits>,
     pub(super) parking: Parking,
+    /// Whether connections that have brought no request yet are idle like others.
+    is_closing: Cell<bool>,
     pub(super) workers: Staff,
     started: Instant,
     random: Cell<u64>,
@@ -125,6 +141,7 @@ impl Fleet {
                 let (inbox, receiver) = mpsc::channel(INBOX);
                 let port = ThreadPort {
                     connections: AtomicUsize::new(0),
+                    beats: AtomicU32::new(0),
                     inbox,
                 };
                 (
@@ -139,6 +156,7 @@ impl Fleet {
         let count = ports.len();
         let fleet = Self {
             ports,
+            accepting: AtomicUsize::new(0),
             connections: Striped::new(count),
             limits: Striped::new(count),
             buffered: Striped::new(count),
@@ -153,6 +171,22 @@ impl Fleet {
             .iter()
             .map(|it| it.connections.load(Relaxed))
             .sum()
+    }
+
+    /// Whether no client's connection is left, and none can come.
+    pub fn is_deserted(&self) -> bool {
+        // In this order: what is accepted is counted before it is no longer accepted.
+        self.accepting.load(Acquire) == 0 && self.open_connections() == 0
+    }
+
+    /// A count of each thread that grows about once a second, as long as it turns.
+    pub fn beats(&self) -> impl Iterator<Item = u32> {
+        self.ports.iter().map(|it| it.beats.load(Relaxed))
+    }
+
+    /// Clients' connections that were ever accepted.
+    pub fn accepted(&self) -> u64 {
+        self.connections.sum(|it| it.ok.value())
     }
 
     /// Looks whether `max` bytes are held.
@@ -192,8 +226,28 @@ impl Deref for Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.fleet.connections.of(self.index).open.add(-1);
+        let connections = self.fleet.connections.of(self.index);
+        connections.open.add(-1);
+        if self.phase() == Phase::Over {
+            connections.cut.increment();
+        }
         self.connection_ended();
+    }
+}
+
+/// Counts one who accepts, as long as it is held.
+struct Accepting(Arc<Fleet>);
+
+impl Accepting {
+    fn begin(fleet: &Arc<Fleet>) -> Self {
+        fleet.accepting.fetch_add(1, Relaxed);
+        Self(Arc::clone(fleet))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Release);
     }
 }
 
@@ -228,6 +282,7 @@ impl DataThread {
             started,
             random: Cell::new(seed(self.index)),
             parking: Parking::default(),
+            is_closing: Cell::new(false),
             workers: Staff::default(),
             date: RefCell::new(http_date()),
         });
@@ -241,19 +296,33 @@ impl DataThread {
         let mut drain = context.drain.clone();
         drain.reached(Phase::Draining).await;
         context.parking.wake_all();
+        let _over = timeout(FIRST_REQUEST, drain.reached(Phase::Over))
+            .await
+            .is_ok();
+        context.is_closing.set(true);
+        context.parking.wake_all();
         drain.reached(Phase::Over).await;
         Ok(())
     }
 }
 
-/// Accepts until the drain begins, and keeps a connection or hands it to the thread with the fewest.
+/// Accepts from when it is served until the drain begins, and keeps a connection or hands it to the
+/// thread with the fewest.
 async fn accept(context: Rc<Context>, socket: Listener, listener: u32) {
     let mut drain = context.drain.clone();
+    drain.reached(Phase::Serving).await;
+    let _accepting = Accepting::begin(&context.fleet);
     let mut pause = AcceptPause::default();
+    let mut over = pin!(async {
+        drain.reached(Phase::Draining).await;
+        sleep(LAST_CALL).await;
+    });
     loop {
         let accepted = tokio::select! {
+            // Who waits in the queue is let in before it is left.
+            biased;
             accepted = socket.accept() => accepted,
-            () = drain.reached(Phase::Draining) => return,
+            () = over.as_mut() => return,
         };
         match accepted {
             Ok(stream) if context.has_place() => context.place(stream, listener),
@@ -288,6 +357,9 @@ async fn sweep(context: Rc<Context>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        context.fleet.ports[context.index.0]
+            .beats
+            .fetch_add(1, Relaxed);
         clock::now();
         context.parking.sweep();
         context.fleet.weigh(context.limits().buffered_bytes);
@@ -356,6 +428,11 @@ impl Context {
     /// How far the process is on its way down.
     pub(super) fn phase(&self) -> Phase {
         self.drain.phase()
+    }
+
+    /// Whether a connection without a request is let go for the drain; `is_new`: it never had one.
+    pub(super) fn lets_go(&self, is_new: bool) -> bool {
+        self.phase() >= Phase::Draining && (!is_new || self.is_closing.get())
     }
 
     /// The time now, to the second, as Date has it.

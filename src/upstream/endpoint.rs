@@ -78,6 +78,8 @@ pub struct ConnectionCounters {
     pub handshake: Counter,
     /// Attempts that failed because this process, or its system, has no more to give.
     pub failed: Counter,
+    /// Clients' connections that outlived the drain, and were ended.
+    pub cut: Counter,
     /// TLS handshakes that began a session,
     pub full: Counter,
     /// and those that resumed one.

@@ -45,13 +45,14 @@ fn connections_of(
     stripes: &Striped<ConnectionCounters>,
 ) {
     open.sample(&[side, cluster], level(stripes, |it| &it.open));
-    let outcomes: [Outcome; 6] = [
+    let outcomes: [Outcome; 7] = [
         ("ok", |it| &it.ok),
         ("refused", |it| &it.refused),
         ("timeout", |it| &it.timeout),
         ("limit", |it| &it.limit),
         ("handshake", |it| &it.handshake),
         ("failed", |it| &it.failed),
+        ("cut", |it| &it.cut),
     ];
     for (outcome, counter) in outcomes {
         total.count(

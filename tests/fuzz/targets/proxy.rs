@@ -18,6 +18,7 @@ use keyway::app::App;
 use keyway::cluster::SharedState;
 use keyway::cluster::counters::Class;
 use keyway::config::{Loader, Overrides};
+use keyway::net::Inherited;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
 
@@ -87,8 +88,9 @@ impl Proxy {
             .enable_all()
             .build()
             .expect("a runtime can be made");
-        let app = runtime.block_on(async { App::start(config) });
+        let app = runtime.block_on(async { App::start(config, &mut Inherited::default()) });
         let app = app.expect("keyway can start");
+        app.serve();
         let shared = Arc::clone(&app.shared);
         Self {
             socket,

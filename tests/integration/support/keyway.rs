@@ -61,25 +61,35 @@ impl Keyway {
 
     /// Starts keyway with `arguments`.
     pub fn run(folder: TempDir, arguments: &[&str]) -> Self {
-        Self::spawn(folder, arguments, |keyway| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        command.args(arguments).stdin(Stdio::null());
+        Self::launch(folder, command)
+    }
+
+    /// Starts keyway by `command`, which may become it.
+    pub fn launch(folder: TempDir, mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
+        Self::adopt(folder, command)
+    }
+
+    /// The same, and its standard output is what `command` says.
+    pub fn adopt(folder: TempDir, command: Command) -> Self {
+        Self::spawn(folder, command, |keyway| {
             keyway.address = keyway.logged_address("listening");
         })
     }
 
-    fn spawn(folder: TempDir, arguments: &[&str], ready: impl FnOnce(&mut Self)) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_keyway"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn spawn(folder: TempDir, mut command: Command, ready: impl FnOnce(&mut Self)) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let hung_up: [Arc<AtomicBool>; 2] = Default::default();
         let stderr = Box::new(process.stderr.take().unwrap()) as Box<dyn std::io::Read + Send>;
-        let stdout = Box::new(process.stdout.take().unwrap());
         let [output, errors] = &hung_up;
-        for (pipe, hung_up) in [(stderr, Arc::clone(errors)), (stdout, Arc::clone(output))] {
+        let mut pipes = vec![(stderr, Arc::clone(errors))];
+        if let Some(stdout) = process.stdout.take() {
+            pipes.push((Box::new(stdout), Arc::clone(output)));
+        }
+        for (pipe, hung_up) in pipes {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -106,7 +116,10 @@ impl Keyway {
 
     /// Starts keyway with `arguments` that make it listen on a Unix socket only.
     pub fn run_on_socket(folder: TempDir, arguments: &[&str]) -> Self {
-        Self::spawn(folder, arguments, |keyway| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(Stdio::piped());
+        Self::spawn(folder, command, |keyway| {
             keyway.logged("listening");
         })
     }
@@ -120,7 +133,7 @@ impl Keyway {
     }
 
     /// Waits for an event of the log.
-    fn logged(&mut self, message: &str) -> Value {
+    pub fn logged(&mut self, message: &str) -> Value {
         let mut found = None;
         until(&format!("{message:?} in the log"), || {
             if let Some(status) = self.process.try_wait().unwrap() {
