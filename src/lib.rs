@@ -8,7 +8,7 @@
 //! 1. One of the data threads accepts the connection ([`net`]) and keeps it, or hands it to the
 //!    thread with the fewest. From here on everything happens on one thread.
 //! 2. `proxy::connection` waits, holding nothing, until there is something to read; then a worker
-//!    reads HTTP/1.1 ([`http1`]) or hands over to hyper's HTTP/2, whichever the first bytes speak.
+//!    reads HTTP/1.1 ([`http1`]) or has h2 read HTTP/2, whichever the first bytes speak.
 //! 3. `proxy::dispatch` takes the thread's view of the state, which the request keeps to its end,
 //!    reads the head once, as the one view of either protocol ([`head::RequestHead`]), finds the
 //!    route ([`routing::RouteTable`]), the key ([`key::KeySpec`]) and with it the shards that hold

@@ -4,7 +4,6 @@
 //! connections over all threads are shared, as atomics of its [`Endpoint`]. What a failure means
 //! for the request is not decided here.
 
-use std::future::Future;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -12,12 +11,14 @@ use serde::Deserialize;
 
 mod connect;
 mod endpoint;
+mod http2;
 mod pool;
 mod probe;
 mod race;
 
 pub use connect::ConnectError;
 pub use endpoint::{ConnectionCounters, Endpoint, Resolved};
+pub use http2::{Http2Stream, Place, Unopened};
 pub use pool::{Http1Connection, Http1Lease, Http2Lease, Lease, Look, Pool, Settings, Speak};
 pub use probe::{Probe, ProbeError};
 
@@ -53,16 +54,5 @@ impl Default for PoolParams {
             max_idle: 32,
             idle_timeout,
         }
-    }
-}
-
-/// Runs what hyper spawns on the thread that asked for it.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        // Boxed: a task is moved several times until it runs, and once more at its end.
-        tokio::task::spawn_local(Box::pin(future));
     }
 }

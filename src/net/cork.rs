@@ -6,10 +6,10 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::clock;
 use super::flood::FloodWatch;
@@ -38,6 +38,8 @@ pub struct Cork(Rc<Held>);
 #[derive(Debug)]
 struct Held {
     stream: Stream,
+    /// When something was last read, by the thread's coarse clock.
+    last_read: Cell<Instant>,
     outbox: RefCell<Outbox>,
     /// What ends the connection of a client that floods it.
     watch: Option<RefCell<FloodWatch>>,
@@ -46,7 +48,8 @@ struct Held {
     writer: RefCell<Waker>,
     /// Whether the writer waits until all was let go of.
     waits: Cell<bool>,
-    flusher: RefCell<Waker>,
+    /// Whether the peer was heard since this was last asked.
+    heard: Cell<bool>,
 }
 
 impl Corked {
@@ -63,12 +66,13 @@ impl Corked {
     fn with(stream: Stream, begun: Bytes, watch: Option<RefCell<FloodWatch>>) -> (Self, Cork) {
         let held = Rc::new(Held {
             stream,
+            last_read: Cell::new(clock::recent()),
             outbox: RefCell::default(),
             watch,
             broken: Cell::default(),
             writer: RefCell::new(Waker::noop().clone()),
             waits: Cell::default(),
-            flusher: RefCell::new(Waker::noop().clone()),
+            heard: Cell::default(),
         });
         let cork = Cork(Rc::clone(&held));
         (Self { begun, held }, cork)
@@ -81,7 +85,7 @@ impl Corked {
         let mut outbox = held.outbox.borrow_mut();
         let len = slices.iter().map(|it| it.len()).sum::<usize>();
         if !outbox.is_empty() && outbox.buffered() + len > HELD_MAX {
-            return held.wait(cx);
+            return held.wait();
         }
         let mut room = HELD_MAX - outbox.buffered();
         let buffer = outbox.buffer();
@@ -92,14 +96,12 @@ impl Corked {
             room -= part.len();
         }
         held.saw(FloodWatch::sent, &buffer[before..])?;
-        held.wake_flusher(cx);
         Poll::Ready(Ok(buffer.len() - before))
     }
 }
 
 impl Cork {
-    /// Polls `connection`, which may write to the [`Corked`] stream itself or have another task do
-    /// it, and then lets go of what was written.
+    /// Polls `connection`, which writes to the [`Corked`] stream, and then lets go of what was written.
     pub fn poll<F: Future>(
         &self,
         cx: &mut Context<'_>,
@@ -107,15 +109,25 @@ impl Cork {
     ) -> Poll<F::Output> {
         let polled = connection.poll(cx);
         if polled.is_pending() {
-            self.0.release(cx);
+            self.release(cx);
         }
         polled
     }
 
-    /// How many streams the client was refused since this was last asked.
-    pub fn take_refused(&self) -> u32 {
-        let watch = self.0.watch.as_ref();
-        watch.map_or(0, |it| it.borrow_mut().take_refused())
+    /// Lets go of what was written. Wakes the writer if it waits for that.
+    pub fn release(&self, cx: &mut Context<'_>) {
+        self.0.release(cx);
+    }
+
+    /// Whether anything came from the peer since this was last asked.
+    pub fn take_heard(&self) -> bool {
+        self.0.heard.take()
+    }
+
+    /// Asks the watch of a client's frames, if there is one.
+    pub fn watch<T>(&self, ask: impl FnOnce(&mut FloodWatch) -> T) -> Option<T> {
+        let watch = self.0.watch.as_ref()?;
+        Some(ask(&mut watch.borrow_mut()))
     }
 
     /// Whether the connection broke because its client flooded it. Tells the client then, as far as
@@ -133,20 +145,14 @@ impl Cork {
         true
     }
 
-    /// Lets go of what is written until the [`Corked`] stream is dropped.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.release(cx);
-        if Rc::strong_count(&self.0) == 1 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+    /// When something was last read of the [`Corked`] stream, by the thread's coarse clock.
+    pub fn last_read(&self) -> Instant {
+        self.0.last_read.get()
     }
 }
 
 impl Held {
     fn release(&self, cx: &mut Context<'_>) {
-        self.flusher.borrow_mut().clone_from(cx.waker());
         let mut outbox = self.outbox.borrow_mut();
         match outbox.poll_flush(cx, &self.stream) {
             Poll::Pending => return,
@@ -163,24 +169,15 @@ impl Held {
     }
 
     /// Has the writer wait until all was let go of.
-    fn wait<T>(&self, cx: &Context<'_>) -> Poll<T> {
+    fn wait<T>(&self) -> Poll<T> {
         self.waits.set(true);
-        self.wake_flusher(cx);
         Poll::Pending
-    }
-
-    /// Wakes who lets go, unless that is the task that writes: it does so when it has written.
-    fn wake_flusher(&self, cx: &Context<'_>) {
-        let flusher = self.flusher.borrow();
-        if !flusher.will_wake(cx.waker()) {
-            flusher.wake_by_ref();
-        }
     }
 
     /// Shows `bytes` to the watch.
     fn saw(
         &self,
-        side: impl Fn(&mut FloodWatch, &[u8], fn() -> Instant),
+        side: impl Fn(&mut FloodWatch, &[u8], fn() -> std::time::Instant),
         bytes: &[u8],
     ) -> io::Result<()> {
         let Some(watch) = &self.watch else {
@@ -200,12 +197,6 @@ impl Held {
     }
 }
 
-impl Drop for Corked {
-    fn drop(&mut self) {
-        self.held.flusher.borrow().wake_by_ref();
-    }
-}
-
 impl AsyncRead for Corked {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -220,6 +211,8 @@ impl AsyncRead for Corked {
             buf.put_slice(&self.begun[..len]);
             self.begun.advance(len);
         }
+        self.held.last_read.set(clock::recent());
+        self.held.heard.set(true);
         Poll::Ready(self.held.saw(FloodWatch::received, &buf.filled()[before..]))
     }
 }
@@ -255,7 +248,7 @@ impl AsyncWrite for Corked {
         self.held.writer.borrow_mut().clone_from(cx.waker());
         self.held.check()?;
         if !self.held.outbox.borrow().is_empty() {
-            return self.held.wait(cx);
+            return self.held.wait();
         }
         Poll::Ready(self.held.stream.shut_down())
     }
@@ -267,7 +260,6 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
-    use futures_util::stream::{FuturesUnordered, StreamExt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
@@ -313,32 +305,6 @@ mod tests {
             poll_fn(|cx| cork.poll(cx, connection.as_mut())),
         );
         read.unwrap();
-        assert!(received == sent);
-    }
-
-    /// As hyper's client has it: the connection is one task, and who waits for its end another.
-    #[tokio::test]
-    async fn another_task_may_write() {
-        let (mut corked, cork, mut far) = pair();
-        let sent = vec![7; 1_000_000];
-        let mut received = Vec::new();
-        let tasks: [Pin<Box<dyn Future<Output = ()> + '_>>; 3] = [
-            Box::pin(async {
-                poll_fn(|cx| cork.poll_end(cx)).await;
-            }),
-            Box::pin(async {
-                corked.write_all(&sent).await.unwrap();
-                corked.shutdown().await.unwrap();
-                drop(corked);
-            }),
-            Box::pin(async {
-                far.read_to_end(&mut received).await.unwrap();
-            }),
-        ];
-        // Each is woken by itself.
-        let mut tasks = FuturesUnordered::from_iter(tasks);
-        while tasks.next().await.is_some() {}
-        drop(tasks);
         assert!(received == sent);
     }
 

@@ -4,6 +4,7 @@
 //! h2 bounds what a flood can hold in memory. How fast one may come is bounded here, and told.
 //! Nothing of a frame is understood but its type, and the error code of a reset.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// What every connection begins with that a client makes.
@@ -19,6 +20,10 @@ const CONTROLS_PER_CONTENT: u32 = 8;
 
 /// More content than this is in a frame that is larger than all of its padding can be.
 const PADDING_MAX: u32 = 256;
+
+/// Of how many streams that nobody took up it is known how they are answered: more than come in one
+/// read, unless they are refused or come after the connection's end.
+const OPENED_MAX: usize = 1024;
 
 /// Types of frames.
 mod kind {
@@ -73,8 +78,12 @@ pub struct FloodWatch {
     controls: Budget,
     /// The last stream that the client opened.
     last_stream: u32,
+    /// Those that it opened and that nobody took up yet, in order.
+    opened: VecDeque<u32>,
     /// Streams refused that nobody was told of.
     refused: u32,
+    /// Streams answered by h2 itself that nobody was told of.
+    oversize: u32,
     is_over: bool,
 }
 
@@ -120,7 +129,9 @@ impl FloodWatch {
             resets: Budget::new(resets_per_second, now),
             controls: Budget::new(controls, now),
             last_stream: 0,
+            opened: VecDeque::new(),
             refused: 0,
+            oversize: 0,
             is_over: false,
         }
     }
@@ -133,8 +144,12 @@ impl FloodWatch {
     /// The client sent `bytes`.
     pub fn received(&mut self, bytes: &[u8], now: impl Fn() -> Instant) {
         self.received.through(bytes, |frame| {
-            if frame.kind == kind::HEADERS {
-                self.last_stream = self.last_stream.max(frame.stream);
+            if frame.kind == kind::HEADERS && frame.stream > self.last_stream {
+                self.last_stream = frame.stream;
+                if self.opened.len() == OPENED_MAX {
+                    self.opened.pop_front();
+                }
+                self.opened.push_back(frame.stream);
             }
             self.is_over |= match frame.kind {
                 kind::RST_STREAM => self.resets.spend(&now),
@@ -148,7 +163,11 @@ impl FloodWatch {
     /// The client is sent `bytes`.
     pub fn sent(&mut self, bytes: &[u8], now: impl Fn() -> Instant) {
         self.sent.through(bytes, |frame| {
+            if frame.kind == kind::HEADERS {
+                self.oversize += u32::from(take(&mut self.opened, frame.stream));
+            }
             if frame.kind == kind::RST_STREAM {
+                take(&mut self.opened, frame.stream);
                 self.refused += u32::from(frame.code == code::REFUSED_STREAM);
                 self.is_over |= is_provoked(frame.code) && self.resets.spend(&now);
             } else if frame.has_content() {
@@ -163,6 +182,17 @@ impl FloodWatch {
         std::mem::take(&mut self.refused)
     }
 
+    /// `stream` was taken up: whoever did answers it.
+    pub fn accepted(&mut self, stream: u32) {
+        take(&mut self.opened, stream);
+    }
+
+    /// How many requests were answered that nobody took up, since this was last asked: h2 says 431
+    /// itself to a head that it will not hold, and tells nobody.
+    pub fn take_oversize(&mut self) -> u32 {
+        std::mem::take(&mut self.oversize)
+    }
+
     /// What the client is told of the connection's end: GOAWAY with `ENHANCE_YOUR_CALM`
     /// (RFC 9113 section 6.8); `None` within a frame.
     pub fn goodbye(&self) -> Option<[u8; 17]> {
@@ -174,6 +204,12 @@ impl FloodWatch {
         frame[13..].copy_from_slice(&code::ENHANCE_YOUR_CALM.to_be_bytes());
         Some(frame)
     }
+}
+
+/// Takes `stream` out of `streams`, which are in order; whether it was there.
+fn take(streams: &mut VecDeque<u32>, stream: u32) -> bool {
+    let found = streams.binary_search(&stream);
+    found.is_ok_and(|at| streams.remove(at).is_some())
 }
 
 // === impl Walk ===
@@ -371,6 +407,24 @@ mod tests {
         watch.sent(&whole[11..], || begin);
         let goodbye = watch.goodbye().unwrap();
         assert_eq!(goodbye[..], frame(7, 0, 0, &[0, 0, 0, 7, 0, 0, 0, 11]));
+    }
+
+    #[test]
+    fn a_head_that_nobody_took_up_was_answered_for_its_size() {
+        let (mut watch, begin) = watch();
+        let head = |stream| frame(kind::HEADERS, 4, stream, b"\x82");
+        let reset = frame(kind::RST_STREAM, 0, 5, &[0, 0, 0, 1]);
+        watch.received(&[head(1), head(3), head(5)].concat(), || begin);
+        watch.accepted(3);
+        // Two heads of one stream: the second are trailers.
+        let answers = [head(1), head(3), head(3), reset, head(1)];
+        watch.sent(&answers.concat(), || begin);
+        assert_eq!((watch.take_oversize(), watch.take_oversize()), (1, 0));
+        assert!(watch.opened.is_empty());
+        for at in 0..5000 {
+            watch.received(&head(2 * at + 7), || begin);
+        }
+        assert_eq!(watch.opened.len(), OPENED_MAX);
     }
 
     proptest! {

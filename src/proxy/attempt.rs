@@ -1,28 +1,28 @@
 //! One try at one node: a connection, the request on it, and the head of the response in time.
 
 use std::error::Error as _;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{self, Poll};
+use std::future::poll_fn;
+use std::task::{self, Poll, ready};
 
-use http::{StatusCode, response};
-use hyper::body::Incoming;
+use http::StatusCode;
+use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::body::{ClientFault, Exchange, NodeBody, RequestBody, Source};
-use super::error::{AttemptError, classify};
+use super::error::AttemptError;
 use super::exchange::Http1Exchange;
+use super::exchange::http2::Http2Exchange;
 use super::forward::Call;
 use super::reply::NodeHead;
 use super::rewrite;
 use crate::cluster::counters::Class;
 use crate::cluster::desired::Detail;
 use crate::cluster::{Cluster, Node, Pick, Target};
-use crate::head::{Fields, Known, KnownSet, content_length};
+use crate::head::{Known, content_length};
 use crate::health::Standing;
 use crate::http1::Length;
-use crate::net::{Alarm, ResponseBytes, clock};
+use crate::net::{Alarm, clock};
 use crate::retry::RepeatableMethods;
 use crate::upstream::{Http2Lease, Lease, Look, Protocol, Speak};
 
@@ -123,23 +123,26 @@ async fn send(it: &Try<'_>) -> Result<(NodeHead, NodeBody), AttemptError> {
     let Try { call, target, .. } = *it;
     match lease(it).await? {
         Lease::Http2(lease) => {
-            let (head, body) = send_http2(it, lease).await?;
-            let known = KnownSet::of(&head.headers);
-            Ok((NodeHead::Http2(head, known), NodeBody::Http2(body)))
+            let (head, exchange) = send_http2(it, lease).await?;
+            Ok((head, NodeBody::Http2(exchange)))
         }
         Lease::Http1(lease) => {
             let mut exchange = Http1Exchange::new(lease, call, call.told(target, it.number));
-            let head = send_http1(it, &mut exchange).await?;
-            if head.line.status == StatusCode::SWITCHING_PROTOCOLS {
+            let method = call.received.method();
+            let head = answered(it, |cx| {
+                exchange.poll_head(cx, method).map_ok(NodeHead::Http1)
+            });
+            let head = head.await?;
+            if head.status() == StatusCode::SWITCHING_PROTOCOLS {
                 exchange.open_tunnel(call)?;
             }
-            Ok((NodeHead::Http1(head), NodeBody::Http1(exchange)))
+            Ok((head, NodeBody::Http1(exchange)))
         }
     }
 }
 
 /// A connection from the idle ones, or a new one before the route's time is over.
-async fn lease(it: &Try<'_>) -> Result<Lease<RequestBody>, AttemptError> {
+async fn lease(it: &Try<'_>) -> Result<Lease, AttemptError> {
     let Try { call, target, .. } = *it;
     let cluster = call.cluster();
     let pool = &call.view.pools[target.replica(cluster).slot];
@@ -157,9 +160,9 @@ async fn lease(it: &Try<'_>) -> Result<Lease<RequestBody>, AttemptError> {
     // Where nodes are told whose a connection is, each client has its own.
     let introduces = cluster.params.proxy_protocol.is_some();
     let ends = introduces.then(|| call.connection.stream.ends()).flatten();
-    let idle = (it.reuse == Reuse::Pooled).then(|| pool.idle_http1(speak, look, ends));
-    if let Some(lease) = idle.flatten() {
-        return Ok(Lease::Http1(lease));
+    let ready = (it.reuse == Reuse::Pooled).then(|| pool.ready(speak, look, ends));
+    if let Some(lease) = ready.flatten() {
+        return Ok(lease);
     }
     let connecting = timeout_at(call.deadline, pool.connected(speak, ends)).await;
     // The attempt's time begins with the connection.
@@ -169,81 +172,75 @@ async fn lease(it: &Try<'_>) -> Result<Lease<RequestBody>, AttemptError> {
         .map_err(AttemptError::Connect)
 }
 
-/// Sends the request on its own connection, while the client stays and the time lasts.
-async fn send_http1(
+/// Sends the request as a stream of the node's HTTP/2 connection, once it takes one more.
+async fn send_http2(
     it: &Try<'_>,
-    exchange: &mut Http1Exchange,
-) -> Result<ResponseBytes, AttemptError> {
+    lease: Http2Lease,
+) -> Result<(NodeHead, Http2Exchange), AttemptError> {
+    let Try { call, target, .. } = *it;
+    let body = RequestBody::of(call.source.as_ref());
+    let length = body.size_hint().exact();
+    let request = rewrite::http2::request(call, call.told(target, it.number), length);
+    let request = request.ok_or(AttemptError::Client(ClientFault::Target))?;
+    let mut unsent = Some((lease, request, body));
+    let mut exchange = None;
+    let head = answered(it, |cx| {
+        if let Some((lease, ..)) = &mut unsent {
+            let ready = ready!(lease.stream.poll_ready(cx));
+            ready.map_err(|error| AttemptError::Unsent(error.into()))?;
+        }
+        if let Some((lease, request, body)) = unsent.take() {
+            exchange = Some(Http2Exchange::open(lease, request, body)?);
+        }
+        let Some(exchange) = &mut exchange else {
+            return Poll::Pending;
+        };
+        exchange.poll_head(cx).map_ok(NodeHead::http2)
+    });
+    let head = head.await?;
+    if head.fields().known(Known::ContentLength).nth(1).is_some() {
+        return Err(AttemptError::Lengths);
+    }
+    let exchange = exchange.expect("a head must come by an exchange");
+    Ok((head, exchange))
+}
+
+/// The response's head, of those that `poll_head` finds; 1xx responses before it go to the client.
+async fn answered(
+    it: &Try<'_>,
+    mut poll_head: impl FnMut(&mut task::Context<'_>) -> Poll<Result<NodeHead, AttemptError>>,
+) -> Result<NodeHead, AttemptError> {
     let Try { call, target, .. } = *it;
     let mut interims = 0;
     let mut pause = Alarm::default();
     in_time(it, |cx| {
-        loop {
-            let polled = exchange.poll_head(cx, call.received.method());
-            let Poll::Ready(head) = polled? else {
-                break;
-            };
-            match head.line.status.as_u16() {
-                101 if call.upgrades
-                    && call
-                        .received
-                        .is_switch(Fields::Lines(&head.bytes, &head.table)) =>
-                {
-                    return Poll::Ready(Ok(head));
-                }
+        while let Poll::Ready(head) = poll_head(cx)? {
+            match head.status().as_u16() {
+                101 if may_switch(call, &head) => return Poll::Ready(Ok(head)),
                 101 => return Poll::Ready(Err(AttemptError::Switched)),
                 100..200 if interims == INTERIMS_MAX => {
                     return Poll::Ready(Err(AttemptError::Interims));
                 }
                 100..200 => {
                     interims += 1;
-                    let head = NodeHead::Http1(head);
-                    call.connection
+                    call.asker
                         .passes_interim(&call.reply(head, target, it.number));
                 }
                 _ => return Poll::Ready(Ok(head)),
             }
         }
-        call.connection
+        call.asker
             .poll_interims(cx, &mut pause, call.outcome.started());
         Poll::Pending
     })
     .await
 }
 
-/// Sends the request as a stream of the node's HTTP/2 connection.
-async fn send_http2(
-    it: &Try<'_>,
-    mut lease: Http2Lease<RequestBody>,
-) -> Result<(response::Parts, Incoming), AttemptError> {
-    let Try { call, target, .. } = *it;
-    let request = rewrite::http2::request(call, call.told(target, it.number));
-    let request = request.ok_or(AttemptError::Client(ClientFault::Target))?;
-    // hyper keeps 1xx responses for itself, so the client is told to go on by keyway.
-    call.connection.says_continue();
-    let sent = async {
-        let ready = lease.sender.ready().await;
-        ready.map_err(|error| AttemptError::Unsent(error.into()))?;
-        let response = lease.sender.try_send_request(request).await;
-        response.map_err(|mut error| {
-            let unsent = error.take_message().is_some();
-            classify(error.into_error(), unsent, lease.pooled)
-        })
-    };
-    let mut sent = pin!(sent);
-    let mut pause = Alarm::default();
-    let response = in_time(it, |cx| {
-        call.connection
-            .poll_interims(cx, &mut pause, call.outcome.started());
-        sent.as_mut().poll(cx)
-    });
-    let (head, body) = response.await?.into_parts();
-    let mut lengths = Fields::from(&head.headers).known(Known::ContentLength);
-    if lengths.nth(1).is_some() {
-        return Err(AttemptError::Lengths);
-    }
-    drop(lengths);
-    Ok((head, body))
+/// Whether the node may change the protocol as it says by this head: as it was asked to, and never
+/// by HTTP/2 (RFC 9113 8.6).
+fn may_switch(call: &Call<'_>, head: &NodeHead) -> bool {
+    let is_http1 = matches!(head, NodeHead::Http1(_));
+    is_http1 && call.upgrades && call.received.is_switch(head.fields())
 }
 
 /// Waits for the response's head as long as [`Expiry`] lets it. What the client spoiled is the

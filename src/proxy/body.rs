@@ -1,32 +1,23 @@
 //! Bodies on their way: a request's, which may be sent more than once, and a response's, whose end
 //! is the end of the request.
 
-use bytes::Bytes;
-use http_body::Frame;
-
-use crate::head::allowed_trailers;
-
 /// What may wait behind a piece of an HTTP/1.1 body that is not taken: the rest of what was read.
 const BACKLOG: usize = 80 << 10;
 
 mod activity;
 mod client;
+mod incoming;
 mod request;
 mod response;
 mod transmit;
 mod tunnel;
+mod upload;
 
 pub(super) use activity::Activity;
 pub(super) use client::ClientBody;
+pub(super) use incoming::Incoming;
 pub(super) use request::{Allowance, ClientFault, Prefix, RequestBody, Source};
 pub(super) use response::{BodyError, Broken, Exchange, NodeBody, ResponseBody};
 pub(super) use transmit::{Broke, Transmit};
 pub(super) use tunnel::Tunnel;
-
-/// What hyper read of an HTTP/2 stream, without trailers that may be none.
-fn passed(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(trailers) => Frame::trailers(allowed_trailers(trailers)),
-        Err(data) => data,
-    }
-}
+pub(super) use upload::Upload;

@@ -22,14 +22,15 @@ use crate::http1::Decoder;
 use crate::limits::Limit;
 use crate::net::{Outbox, Stream, Wire};
 
+mod asker;
 mod client;
 mod greet;
 mod http1;
 mod http2;
 mod parking;
-mod readers;
 mod worker;
 
+pub(super) use asker::Asker;
 pub(super) use http2::STREAM_WINDOW;
 pub(super) use parking::Parking;
 
@@ -42,7 +43,7 @@ pub(super) struct Staff {
     /// Connections that speak HTTP/1.1, as long as they are busy.
     http1: Workers<Rc<Connection>, Next>,
     /// HTTP/2 streams.
-    http2: Workers<http2::Stream, http2::Answer>,
+    http2: Workers<http2::Stream, ()>,
 }
 
 impl Default for Staff {
@@ -83,7 +84,7 @@ pub(super) struct Connection {
 /// What may be done to a client while its request is at a node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Awaits {
-    /// It takes 1xx responses: it speaks HTTP/1.1.
+    /// It takes 1xx responses: it does not speak HTTP/1.0.
     interims: bool,
     /// It sends its body when it is told to.
     go_on: bool,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
 use super::body::{Activity, Allowance, ClientBody, Exchange, Prefix, ResponseBody, Source};
-use super::connection::Connection;
+use super::connection::{Asker, Connection};
 use super::deadline::Patience;
 use super::forward::{Call, Choice, Forwarded, forward};
 use super::hold::{Placed, hold};
@@ -46,9 +46,10 @@ struct Routed {
     placing: Option<Placed<'static>>,
 }
 
-/// Serves one request.
+/// Serves one request that came by `connection`, from `asker`.
 pub(super) async fn serve(
     connection: &Rc<Connection>,
+    asker: Asker<'_>,
     received: &mut Received,
     body: ClientBody,
 ) -> Reply {
@@ -63,7 +64,7 @@ pub(super) async fn serve(
     let method = Some(received.method());
     let outcome = Outcome::begin(Rc::clone(thread), Rc::clone(&view), method, started, line);
     let grpc = received.is_grpc();
-    match answer(connection, &view, received, body, &outcome).await {
+    match answer((connection, asker), &view, received, body, &outcome).await {
         Ok((head, exchange)) => {
             outcome.responded(head.head.status());
             Reply {
@@ -80,7 +81,7 @@ pub(super) async fn serve(
 /// # Errors
 /// What keyway answers itself.
 async fn answer(
-    connection: &Rc<Connection>,
+    (connection, asker): (&Rc<Connection>, Asker<'_>),
     view: &Rc<View>,
     received: &mut Received,
     body: ClientBody,
@@ -95,7 +96,7 @@ async fn answer(
         settle_path(connection, view, received, outcome)?;
     }
     let received = &*received;
-    let routed = route(connection, view, received, body, outcome).await?;
+    let routed = route((connection, asker), view, received, body, outcome).await?;
     let entry = &view.state.routes[routed.route];
     let cluster = &view.state.clusters[entry.cluster];
     let is_websocket = received.tunnel().is_some();
@@ -106,6 +107,7 @@ async fn answer(
     cluster.counters.of(thread.index).requests.increment();
     let call = Call {
         connection,
+        asker,
         view,
         cluster: entry.cluster,
         received,
@@ -205,7 +207,7 @@ fn refuse(outcome: Outcome, refusal: &Refusal, grpc: bool) -> Reply {
 
 /// Finds the request's route and key, or says why it goes nowhere.
 async fn route(
-    connection: &Connection,
+    (connection, asker): (&Connection, Asker<'_>),
     view: &View,
     received: &Received,
     body: ClientBody,
@@ -254,15 +256,7 @@ async fn route(
     let patience = patience(received, cluster)?;
     let wait = patience.as_ref().map_or(entry.route.timeout, |it| it.wait);
     let deadline = outcome.started() + wait.min(entry.route.timeout);
-    let key = key(
-        connection,
-        entry,
-        &head,
-        &captures,
-        source.as_ref(),
-        deadline,
-    )
-    .await?;
+    let key = key(asker, entry, &head, &captures, source.as_ref(), deadline).await?;
     let placed = match key {
         Some(key) => Placed::Key(key),
         None => without_key(connection, entry, outcome)?,
@@ -321,7 +315,7 @@ fn without_key<'a>(
 
 /// The request's key; `None` when it is missing. Reads the body only when the key is nowhere else.
 async fn key<'a>(
-    connection: &Connection,
+    asker: Asker<'_>,
     entry: &RouteEntry,
     head: &RequestHead<'a>,
     captures: &Captures<'a>,
@@ -337,7 +331,7 @@ async fn key<'a>(
         Lookup::Missing => return Ok(None),
         Lookup::NeedsBody => {}
     }
-    connection.says_continue();
+    asker.says_continue();
     let Prefix { bytes, complete } = match source {
         None => Prefix {
             bytes: Vec::new(),

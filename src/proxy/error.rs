@@ -1,8 +1,6 @@
 //! How an attempt fails, and the one map from there to what may follow, what the client is told and
 //! what is counted.
 
-use std::error::Error as _;
-
 use super::body::{Broken, ClientFault};
 use crate::cluster::counters::Class;
 use crate::health::FailureList;
@@ -168,17 +166,14 @@ impl AttemptError {
     }
 }
 
-/// What hyper's error says of how far a request by HTTP/2 came.
-pub(super) fn classify(error: hyper::Error, unsent: bool, pooled: bool) -> AttemptError {
-    let h2 = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+/// What h2's error says of how far a request came whose stream was opened.
+pub(super) fn classify(error: h2::Error, pooled: bool) -> AttemptError {
     // Streams above GOAWAY's last id and refused ones were not processed (RFC 9113 6.8, 8.7).
-    let refused = h2.is_some_and(|it| {
-        it.reason() == Some(h2::Reason::REFUSED_STREAM) || it.is_go_away() && it.is_remote()
-    });
-    let malformed = h2.is_some_and(|it| it.is_library() && !it.is_io());
-    if unsent || refused {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        || error.is_go_away() && error.is_remote();
+    if refused {
         AttemptError::Unsent(error.into())
-    } else if error.is_parse() || malformed {
+    } else if error.is_library() {
         AttemptError::Protocol(error.into())
     } else {
         let source = error.into();

@@ -1,5 +1,5 @@
 //! An exchange on an HTTP/1.1 connection to a node: a request that is sent, a response that is read,
-//! both at once if it comes to that.
+//! both at once if it comes to that. One on an HTTP/2 stream is in [`http2`].
 
 use std::io;
 use std::rc::Rc;
@@ -18,10 +18,12 @@ use crate::http1::{Decoder, Length, Persistence};
 use crate::net::{ResponseBytes, WireError};
 use crate::upstream::Http1Lease;
 
+pub(super) mod http2;
+
 /// One request and its response. Dropped before both have ended, it closes the connection.
 #[derive(Debug)]
 pub(super) struct Http1Exchange {
-    lease: Http1Lease<RequestBody>,
+    lease: Http1Lease,
     upload: Upload,
     decoder: Decoder,
     persistence: Persistence,
@@ -43,7 +45,7 @@ enum Upload {
 
 impl Http1Exchange {
     /// The exchange of `call` on this connection; nothing is sent yet.
-    pub(super) fn new(mut lease: Http1Lease<RequestBody>, call: &Call<'_>, told: Told<'_>) -> Self {
+    pub(super) fn new(mut lease: Http1Lease, call: &Call<'_>, told: Told<'_>) -> Self {
         lease
             .connection
             .wire

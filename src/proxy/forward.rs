@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::answer::Refusal;
 use super::attempt::{Answer, Reuse, Try, attempt};
 use super::body::{Activity, Exchange, Source};
-use super::connection::Connection;
+use super::connection::{Asker, Connection};
 use super::deadline::Patience;
 use super::error::AttemptError;
 use super::outcome::Outcome;
@@ -34,6 +34,8 @@ pub(super) static ATTEMPT: HeaderName = HeaderName::from_static("x-keyway-attemp
 #[derive(Clone, Debug)]
 pub(super) struct Call<'a> {
     pub(super) connection: &'a Rc<Connection>,
+    /// Who is told what comes before the response.
+    pub(super) asker: Asker<'a>,
     pub(super) view: &'a Rc<View>,
     /// The place of the cluster in the state.
     pub(super) cluster: usize,

@@ -74,6 +74,11 @@ impl NodeReply {
 }
 
 impl NodeHead {
+    pub(super) fn http2(head: response::Parts) -> Self {
+        let known = KnownSet::of(&head.headers);
+        Self::Http2(head, known)
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Http1(head) => head.line.status,

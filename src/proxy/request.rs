@@ -272,8 +272,11 @@ impl Received {
     /// Whether the client sends the body only once it is told to (RFC 9110 10.1.1), which
     /// HTTP/1.0 cannot mean.
     pub(super) fn expects_continue(&self) -> bool {
-        matches!(self, Self::Http1 { line, .. } if line.is_http_11)
-            && self.fields().has(Known::Expect)
+        let may = match self {
+            Self::Http1 { line, .. } => line.is_http_11,
+            Self::Http2 { .. } => true,
+        };
+        may && self.fields().has(Known::Expect)
     }
 
     /// Whether the client offers to speak another protocol on this connection (RFC 9110 7.8). With
@@ -349,6 +352,9 @@ impl Received {
         }
         if self.fields().known(Known::ContentLength).nth(1).is_some() {
             return bad("expected one Content-Length, found several");
+        }
+        if self.tunnel().is_some() && self.fields().has(Known::ContentLength) {
+            return bad("expected no Content-Length of a tunnel, found one");
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::body::RequestBody;
 use crate::cluster::State;
 use crate::telemetry::ThreadIndex;
 use crate::upstream::{Pool, Settings};
@@ -13,7 +12,7 @@ use crate::upstream::{Pool, Settings};
 pub(super) struct View {
     pub(super) state: Arc<State>,
     /// By the nodes' slots.
-    pub(super) pools: Vec<Pool<RequestBody>>,
+    pub(super) pools: Vec<Pool>,
 }
 
 impl View {
@@ -34,7 +33,7 @@ impl View {
                     proxy_protocol: cluster.params.proxy_protocol,
                 };
                 let endpoint = replica.node.endpoint();
-                let same = |pool: &&Pool<_>| pool.reconfigured(&settings);
+                let same = |pool: &&Pool| pool.reconfigured(&settings);
                 let at = Arc::as_ptr(endpoint);
                 if let Some(pool) = before.get(&at).and_then(same) {
                     before.remove(&at);

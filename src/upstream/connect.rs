@@ -57,8 +57,8 @@ pub enum ConnectError {
     Handshake {
         /// The node's address.
         address: Address,
-        /// What hyper said.
-        source: hyper::Error,
+        /// What h2 said.
+        source: h2::Error,
     },
     /// The connection was made, and the two did not agree on TLS.
     #[error("{address} did not agree on TLS")]

@@ -6,41 +6,28 @@
 //! a connection is made or the idle list outgrows what it was before, not by every request.
 
 use std::cell::{Cell, RefCell};
-use std::error::Error;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::Body;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::PoolParams;
 use super::connect::{ConnectError, Opening, connect};
 use super::endpoint::{Bound, ConnectionCounters, Endpoint, Slot, SlotKind};
-use super::{LocalExecutor, PoolParams};
-use crate::net::{Corked, Outbox, Stream, Wire, clock};
+use super::http2::{self, Shared, Unopened};
+use crate::net::{Outbox, Stream, Wire, clock};
 use crate::proxy_protocol::{Ends, Version};
 use crate::telemetry::{Striped, ThreadIndex};
 use crate::tls::{ClientTls, Offer};
 
-/// How often an HTTP/2 connection is pinged, and how long the answer may take: a half-open
-/// connection is found within their sum instead of the kernel's 15 minutes of retransmissions.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-
-/// The HTTP/2 windows a node may fill before it is read: a stream's and a connection's, in bytes.
-const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
-
 /// One thread's connections to one node.
 #[derive(Debug)]
-pub struct Pool<B>(Rc<Inner<B>>);
+pub struct Pool(Rc<Inner>);
 
 #[derive(Debug)]
-struct Inner<B> {
+struct Inner {
     endpoint: Arc<Endpoint>,
     counters: Arc<Striped<ConnectionCounters>>,
     thread: ThreadIndex,
@@ -54,13 +41,13 @@ struct Inner<B> {
     /// The places for idle connections that this thread has taken of the node's.
     places: RefCell<Vec<Slot>>,
     /// The HTTP/2 connection. Held while the connection is made, so that waiting requests share it.
-    http2: Mutex<Option<Kept<B>>>,
+    http2: Mutex<Option<Kept>>,
 }
 
 /// The HTTP/2 connection of a pool.
 #[derive(Debug)]
-struct Kept<B> {
-    sender: http2::SendRequest<B>,
+struct Kept {
+    shared: Shared,
     /// The client that it was introduced as.
     ends: Option<Ends>,
     bound: Bound,
@@ -92,11 +79,11 @@ pub enum Speak {
 
 /// A connection, or a share of one, for one exchange.
 #[derive(Debug)]
-pub enum Lease<B> {
+pub enum Lease {
     /// It speaks HTTP/1.1.
-    Http1(Http1Lease<B>),
+    Http1(Http1Lease),
     /// It speaks HTTP/2.
-    Http2(Http2Lease<B>),
+    Http2(Http2Lease),
 }
 
 /// A connection that speaks HTTP/1.1; boxed once, for it is handed on many times a request.
@@ -112,6 +99,13 @@ pub struct Http1Connection {
     _open: Open,
 }
 
+/// A new connection.
+#[derive(Debug)]
+enum Fresh {
+    Http1(Http1Lease),
+    Http2(Kept),
+}
+
 /// A connection that waits for its next exchange.
 #[derive(Debug)]
 struct Idle {
@@ -121,10 +115,10 @@ struct Idle {
 
 /// An HTTP/1.1 connection for one exchange. Dropped before [`keep`](Self::keep) it is closed.
 #[derive(Debug)]
-pub struct Http1Lease<B> {
+pub struct Http1Lease {
     /// The connection, of which nothing was read yet.
     pub connection: Box<Http1Connection>,
-    pool: Rc<Inner<B>>,
+    pool: Rc<Inner>,
     pooled: bool,
 }
 
@@ -137,14 +131,13 @@ pub enum Look {
     Ask,
 }
 
-/// A share of an HTTP/2 connection.
+/// A stream of an HTTP/2 connection, for one exchange.
 #[derive(Debug)]
-pub struct Http2Lease<B> {
-    /// Sends requests on it.
-    pub sender: http2::SendRequest<B>,
-    /// Whether it was there before this request.
+pub struct Http2Lease {
+    /// The stream.
+    pub stream: Unopened,
+    /// Whether the connection was there before this request.
     pub pooled: bool,
-    bound: Bound,
 }
 
 /// Counts a connection while it is open.
@@ -157,12 +150,7 @@ struct Open {
 
 // === impl Pool ===
 
-impl<B> Pool<B>
-where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl Pool {
     /// An empty pool of connections from `thread` to `endpoint`.
     pub fn new(
         endpoint: Arc<Endpoint>,
@@ -200,17 +188,21 @@ where
         &self.0.endpoint
     }
 
-    /// An idle HTTP/1.1 connection, of the client at `ends`, that the node has not closed, if that
-    /// may be spoken.
-    pub fn idle_http1(
-        &self,
-        speak: Speak,
-        look: Look,
-        ends: Option<Ends>,
-    ) -> Option<Http1Lease<B>> {
-        if speak == Speak::Http2 {
-            return None;
-        }
+    /// What is there of the connections that may be spoken on: an idle one that speaks HTTP/1.1, of
+    /// the client at `ends`, that the node has not closed, or a share of the one that speaks HTTP/2.
+    pub fn ready(&self, speak: Speak, look: Look, ends: Option<Ends>) -> Option<Lease> {
+        let idle = match speak {
+            Speak::Http1 | Speak::Either => self.idle(look, ends).map(Lease::Http1),
+            Speak::Http2 => None,
+        };
+        idle.or_else(|| {
+            self.shared_offer(speak)?;
+            let mut kept = self.0.http2.try_lock().ok()?;
+            kept.as_mut()?.share(&self.0.endpoint, ends)
+        })
+    }
+
+    fn idle(&self, look: Look, ends: Option<Ends>) -> Option<Http1Lease> {
         let timeout = self.0.settings.borrow().params.idle_timeout;
         loop {
             let mut all = self.0.idle.borrow_mut();
@@ -228,32 +220,44 @@ where
     ///
     /// # Errors
     /// When a connection is needed and cannot be made.
-    pub async fn connected(
-        &self,
-        speak: Speak,
-        ends: Option<Ends>,
-    ) -> Result<Lease<B>, ConnectError> {
-        let is_clear = self.0.settings.borrow().tls.is_none();
+    pub async fn connected(&self, speak: Speak, ends: Option<Ends>) -> Result<Lease, ConnectError> {
+        if let Some(offer) = self.shared_offer(speak) {
+            return self.shared(offer, ends).await;
+        }
+        let offer = match speak {
+            Speak::Either if self.0.settings.borrow().tls.is_some() => Offer::Either,
+            Speak::Either | Speak::Http1 | Speak::Http2 => Offer::Http1,
+        };
+        Ok(self.fresh(offer, ends).await?.into_lease())
+    }
+
+    /// What the node is offered where a connection that speaks HTTP/2 would do; `None` where it would
+    /// not, or there would be none.
+    fn shared_offer(&self, speak: Speak) -> Option<Offer> {
         match speak {
-            Speak::Http1 => self.fresh(Offer::Http1, ends).await,
-            Speak::Either if is_clear => self.fresh(Offer::Http1, ends).await,
-            Speak::Either if self.0.chose_http1.get() => self.fresh(Offer::Either, ends).await,
-            Speak::Either => self.shared(Offer::Either, ends).await,
-            Speak::Http2 => self.shared(Offer::Http2, ends).await,
+            Speak::Http2 => Some(Offer::Http2),
+            Speak::Http1 => None,
+            Speak::Either => {
+                let may_choose = self.0.settings.borrow().tls.is_some();
+                (may_choose && !self.0.chose_http1.get()).then_some(Offer::Either)
+            }
         }
     }
 
     /// A new connection.
-    async fn fresh(&self, offer: Offer, ends: Option<Ends>) -> Result<Lease<B>, ConnectError> {
+    async fn fresh(&self, offer: Offer, ends: Option<Ends>) -> Result<Fresh, ConnectError> {
         let (stream, bound, open) = self.connect(offer, ends).await?;
         let chose_http2 = stream.agreed().is_some_and(|it| it.http2);
         if chose_http2 || offer == Offer::Http2 {
             self.0.chose_http1.set(false);
-            let sender = self.open_http2(stream, open).await?;
-            let pooled = false;
-            return Ok(Lease::Http2(Http2Lease {
-                sender,
-                pooled,
+            let opened = http2::open(stream, open).await;
+            let shared = opened.map_err(|source| ConnectError::Handshake {
+                address: self.0.endpoint.address().clone(),
+                source,
+            })?;
+            return Ok(Fresh::Http2(Kept {
+                shared,
+                ends,
                 bound,
             }));
         }
@@ -265,42 +269,32 @@ where
             bound,
             _open: open,
         };
-        Ok(Lease::Http1(self.lease(Box::new(connection), false)))
+        Ok(Fresh::Http1(self.lease(Box::new(connection), false)))
     }
 
     /// A share of the HTTP/2 connection; or one of HTTP/1.1, if the node may choose that and does.
-    async fn shared(&self, offer: Offer, ends: Option<Ends>) -> Result<Lease<B>, ConnectError> {
+    async fn shared(&self, offer: Offer, ends: Option<Ends>) -> Result<Lease, ConnectError> {
         let limit = self.0.settings.borrow().connect_timeout;
         // Who waits for another's connection waits no longer than for an own one.
         let Ok(mut kept) = timeout(limit, self.0.http2.lock()).await else {
             let address = self.0.endpoint.address().clone();
             return Err(ConnectError::TimedOut { address, limit });
         };
-        let endpoint = &self.0.endpoint;
-        let usable = |it: &&Kept<B>| it.ends == ends && it.is_usable(endpoint);
-        if let Some(kept) = kept.as_ref().filter(usable) {
-            return Ok(Lease::Http2(Http2Lease {
-                sender: kept.sender.clone(),
-                pooled: true,
-                bound: kept.bound.clone(),
-            }));
+        let share = |it: &mut Kept| it.share(&self.0.endpoint, ends);
+        if let Some(lease) = kept.as_mut().and_then(share) {
+            return Ok(lease);
         }
         if offer == Offer::Either && self.0.chose_http1.get() {
             // It chose so while this one waited.
             drop(kept);
-            return self.fresh(offer, ends).await;
+            return Ok(self.fresh(offer, ends).await?.into_lease());
         }
-        let lease = self.fresh(offer, ends).await?;
-        if let Lease::Http2(lease) = &lease
-            && self.0.keeps.get()
-        {
-            *kept = Some(Kept {
-                sender: lease.sender.clone(),
-                ends,
-                bound: lease.bound.clone(),
-            });
+        match self.fresh(offer, ends).await? {
+            Fresh::Http2(fresh) if self.0.keeps.get() => {
+                Ok(Lease::Http2(kept.insert(fresh).lease(false)))
+            }
+            fresh => Ok(fresh.into_lease()),
         }
-        Ok(lease)
     }
 
     /// Closes what is idle for too long, was closed by the node, or goes where the node no longer is.
@@ -311,7 +305,7 @@ where
         self.0.places.borrow_mut().truncate(idle.len());
         if let Ok(mut kept) = self.0.http2.try_lock() {
             // Its streams come to their end.
-            kept.take_if(|it| !it.is_usable(&self.0.endpoint));
+            kept.take_if(|it| !it.is_usable(&self.0.endpoint, it.ends));
         }
     }
 
@@ -323,36 +317,6 @@ where
         if let Ok(mut kept) = self.0.http2.try_lock() {
             kept.take();
         }
-    }
-
-    async fn open_http2(
-        &self,
-        stream: Stream,
-        open: Open,
-    ) -> Result<http2::SendRequest<B>, ConnectError> {
-        let (corked, cork) = Corked::new(stream, Bytes::new());
-        let (stream_window, connection_window) = WINDOWS;
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING.0)
-            .keep_alive_timeout(PING.1)
-            .initial_stream_window_size(stream_window)
-            .initial_connection_window_size(connection_window)
-            .handshake(TokioIo::new(corked))
-            .await
-            .map_err(|source| self.handshake_error(source))?;
-        tokio::task::spawn_local(async move {
-            let _open = open;
-            {
-                // The exchanges that the connection carries report the error to their requests. When it
-                // takes no more (GOAWAY), it is dropped: what waits in it goes elsewhere at once.
-                let mut connection = pin!(connection);
-                let _reported = poll_fn(|cx| cork.poll(cx, connection.as_mut())).await;
-            }
-            // hyper has the streams that are left served by a task of its own.
-            poll_fn(|cx| cork.poll_end(cx)).await;
-        });
-        Ok(sender)
     }
 
     async fn connect(
@@ -395,23 +359,29 @@ where
         Ok((stream, bound, open))
     }
 
-    fn lease(&self, connection: Box<Http1Connection>, pooled: bool) -> Http1Lease<B> {
+    fn lease(&self, connection: Box<Http1Connection>, pooled: bool) -> Http1Lease {
         Http1Lease {
             connection,
             pool: Rc::clone(&self.0),
             pooled,
         }
     }
+}
 
-    fn handshake_error(&self, source: hyper::Error) -> ConnectError {
-        let address = self.0.endpoint.address().clone();
-        ConnectError::Handshake { address, source }
+// === impl Fresh ===
+
+impl Fresh {
+    fn into_lease(self) -> Lease {
+        match self {
+            Self::Http1(lease) => Lease::Http1(lease),
+            Self::Http2(kept) => Lease::Http2(kept.lease(false)),
+        }
     }
 }
 
 // === impl Http1Lease ===
 
-impl<B> Http1Lease<B> {
+impl Http1Lease {
     /// Whether the connection had served before.
     pub fn pooled(&self) -> bool {
         self.pooled
@@ -434,7 +404,7 @@ impl<B> Http1Lease<B> {
 
 // === impl Inner ===
 
-impl<B> Inner<B> {
+impl Inner {
     fn keep(&self, connection: Box<Http1Connection>) {
         let mut idle = self.idle.borrow_mut();
         if self.keeps.get() && self.has_place(idle.len()) {
@@ -469,9 +439,23 @@ impl Idle {
 
 // === impl Kept ===
 
-impl<B> Kept<B> {
-    fn is_usable(&self, endpoint: &Endpoint) -> bool {
-        !self.sender.is_closed() && self.bound.is_current(endpoint)
+impl Kept {
+    /// Whether it takes streams of the client at `ends`.
+    fn is_usable(&mut self, endpoint: &Endpoint, ends: Option<Ends>) -> bool {
+        self.ends == ends && !self.shared.is_closed() && self.bound.is_current(endpoint)
+    }
+
+    /// A share of it, if it is usable.
+    fn share(&mut self, endpoint: &Endpoint, ends: Option<Ends>) -> Option<Lease> {
+        let usable = self.is_usable(endpoint, ends);
+        usable.then(|| Lease::Http2(self.lease(true)))
+    }
+
+    fn lease(&self, pooled: bool) -> Http2Lease {
+        Http2Lease {
+            stream: self.shared.stream(),
+            pooled,
+        }
     }
 }
 

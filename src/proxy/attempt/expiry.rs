@@ -73,7 +73,7 @@ impl<'a> Expiry<'a> {
         let source = call.source.as_ref();
         // A client that waits to be told leaves the node its turn.
         let uploading = source.filter(|it| it.poll_finished(cx).is_pending());
-        if let Some(source) = uploading.filter(|_| !call.connection.expects_continue()) {
+        if let Some(source) = uploading.filter(|_| !call.asker.expects_continue()) {
             self.turn = None;
             ready!(self.alarm.poll_until(cx, call.deadline));
             return Poll::Ready(if source.waits_for_client() {

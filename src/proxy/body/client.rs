@@ -1,14 +1,13 @@
 //! The body that a client sends, as its protocol brings it.
 
-use std::pin::Pin;
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
-use super::{BACKLOG, ClientFault, Tunnel, passed};
+use super::{BACKLOG, ClientFault, Incoming, Tunnel};
 use crate::proxy::connection::{Connection, STREAM_WINDOW};
 
 /// The body that a client sends.
@@ -23,7 +22,13 @@ pub(in crate::proxy) enum ClientBody {
         serial: u32,
     },
     /// An HTTP/2 stream's.
-    Http2(Incoming),
+    Http2 {
+        incoming: Incoming,
+        /// Whether the client sends it once it is told to; `None` where it never waited for that.
+        go_on: Option<Rc<Cell<bool>>>,
+    },
+    /// None: what comes on the stream is for the tunnel that it asks for.
+    Empty,
     /// What comes through a tunnel on an HTTP/2 stream.
     Tunnel(Rc<Tunnel>),
 }
@@ -39,15 +44,15 @@ impl ClientBody {
                 Some(connection) => connection.poll_frame(cx).map_err(|_| ClientFault::Body),
                 None => Poll::Ready(Some(Err(ClientFault::Superseded))),
             },
-            Self::Http2(incoming) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                // hyper takes a stream that was reset with NO_ERROR for one that ended.
-                let is_cut = frame.is_none() && !incoming.is_end_stream();
-                Poll::Ready(match frame {
-                    None if is_cut => Some(Err(ClientFault::Body)),
-                    frame => frame.map(|it| it.map(passed).map_err(|_| ClientFault::Body)),
-                })
+            Self::Http2 { incoming, go_on } => {
+                let frame = incoming.poll_frame(cx);
+                if let (Poll::Ready(_), Some(go_on)) = (&frame, go_on) {
+                    // Whoever sends its body waits for nothing.
+                    go_on.set(false);
+                }
+                frame.map_err(|_reset| ClientFault::Body)
             }
+            Self::Empty => Poll::Ready(None),
             Self::Tunnel(tunnel) => tunnel.poll_frame(cx),
         }
     }
@@ -58,7 +63,7 @@ impl ClientBody {
             Self::Http1 { connection, serial } => {
                 connection.upgrade().filter(|it| it.serves(*serial))
             }
-            Self::Http2(_) | Self::Tunnel(_) => None,
+            Self::Http2 { .. } | Self::Empty | Self::Tunnel(_) => None,
         }
     }
 
@@ -66,19 +71,25 @@ impl ClientBody {
     pub(super) fn backlog(&self) -> usize {
         match self {
             Self::Http1 { .. } => BACKLOG,
-            Self::Http2(_) | Self::Tunnel(_) => STREAM_WINDOW as usize,
+            Self::Http2 { .. } | Self::Tunnel(_) => STREAM_WINDOW as usize,
+            Self::Empty => 0,
         }
     }
 
     /// Whether the client should be sending it: not one that waits to be told to.
     pub(super) fn is_due(&self) -> bool {
-        !self.connection().is_some_and(|it| it.expects_continue())
+        match self {
+            Self::Http1 { .. } => !self.connection().is_some_and(|it| it.expects_continue()),
+            Self::Http2 { go_on, .. } => !go_on.as_ref().is_some_and(|it| it.get()),
+            Self::Empty | Self::Tunnel(_) => true,
+        }
     }
 
     pub(in crate::proxy) fn is_at_end(&self) -> bool {
         match self {
             Self::Http1 { .. } => self.connection().is_some_and(|it| it.is_body_at_end()),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2 { incoming, .. } => incoming.is_at_end(),
+            Self::Empty => true,
             Self::Tunnel(tunnel) => tunnel.is_at_end(),
         }
     }
@@ -90,7 +101,8 @@ impl ClientBody {
                 let remaining = self.connection().and_then(|it| it.body_remaining());
                 remaining.map_or_else(SizeHint::new, SizeHint::with_exact)
             }
-            Self::Http2(incoming) => incoming.size_hint(),
+            Self::Http2 { incoming, .. } => incoming.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
             Self::Tunnel(_) => SizeHint::new(),
         }
     }

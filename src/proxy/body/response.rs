@@ -1,20 +1,20 @@
 //! A response's body: whoever drops it has seen the request's true end.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::activity::{Activity, Silence};
-use super::{BACKLOG, ClientFault, passed};
+use super::{BACKLOG, ClientFault};
 use crate::cluster::counters::Class;
 use crate::http1::Length;
 use crate::net::WireError;
 use crate::proxy::attempt::AttemptGuard;
 use crate::proxy::exchange::Http1Exchange;
+use crate::proxy::exchange::http2::Http2Exchange;
 use crate::proxy::outcome::Outcome;
 
 /// The last piece of a response is held where it is larger than this: else it is gone at once, or
@@ -58,8 +58,8 @@ pub(in crate::proxy) struct Exchange {
 pub(in crate::proxy) enum NodeBody {
     /// On a connection of its own.
     Http1(Http1Exchange),
-    /// An HTTP/2 stream's.
-    Http2(Incoming),
+    /// On an HTTP/2 stream.
+    Http2(Http2Exchange),
 }
 
 /// A response that broke off at the node.
@@ -68,9 +68,9 @@ pub(in crate::proxy) enum Broken {
     /// By HTTP/1.1.
     #[error(transparent)]
     Http1(#[from] WireError),
-    /// By HTTP/2.
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    /// By HTTP/2. Its source has the code, if it is a reset.
+    #[error("the stream broke")]
+    Http2(#[from] h2::Error),
     /// By HTTP/2, without an error, and without an end.
     #[error("the node reset the stream within its response")]
     Cut,
@@ -138,12 +138,11 @@ impl ResponseBody {
     /// Goes on with the request's body while the client does not read the response.
     pub(in crate::proxy) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let From::Node(exchange) = &mut self.from
-            && let Some(NodeBody::Http1(upload)) = &mut exchange.body
+            && let Some(body) = &mut exchange.body
         {
             // It is the client's reading that is waited for, which has a time of its own.
             exchange.silence.moved();
-            // A client that spoils its request now may still read the response.
-            let _spoiled = upload.poll_upload(cx).is_err();
+            body.poll_upload(cx);
         }
     }
 
@@ -299,7 +298,8 @@ impl Exchange {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             None => SizeHint::with_exact(0),
-            Some(NodeBody::Http2(incoming)) => incoming.size_hint(),
+            // What an HTTP/2 node says of it stands in the head.
+            Some(NodeBody::Http2(_)) => SizeHint::new(),
             Some(NodeBody::Http1(exchange)) => match exchange.remaining() {
                 Some(bytes) => SizeHint::with_exact(bytes),
                 None => SizeHint::new(),
@@ -314,22 +314,22 @@ impl NodeBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
             Self::Http1(exchange) => exchange.poll_frame(cx).map_err(Broken::from),
-            Self::Http2(incoming) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                // hyper takes a stream that was reset with NO_ERROR for one that ended.
-                let is_cut = frame.is_none() && !incoming.is_end_stream();
-                Poll::Ready(match frame {
-                    None if is_cut => Some(Err(Broken::Cut)),
-                    frame => frame.map(|it| it.map(passed).map_err(Broken::from)),
-                })
-            }
+            Self::Http2(exchange) => exchange.poll_frame(cx),
         }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        // A client that spoils its request now may still read the response.
+        let _spoiled = match self {
+            Self::Http1(exchange) => exchange.poll_upload(cx),
+            Self::Http2(exchange) => exchange.poll_upload(cx),
+        };
     }
 
     pub(in crate::proxy) fn is_at_end(&self) -> bool {
         match self {
             Self::Http1(exchange) => exchange.is_at_end(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(exchange) => exchange.is_at_end(),
         }
     }
 }

@@ -3,24 +3,18 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use http_body::Frame;
-use tokio::time::Instant;
 
 use super::{Awaits, Connection, Presence};
 use crate::http1::{Decoder, Length, Persistence};
 use crate::limits::Limit;
-use crate::net::{Alarm, WireError};
+use crate::net::WireError;
 use crate::proxy::body::ClientBody;
 use crate::proxy::reply::NodeReply;
 use crate::proxy::rewrite::http1::{Client, interim};
-
-/// How long a client that expects 100 is kept waiting for the node's: as long as curl waits before
-/// it sends its body anyway.
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// The next piece of the request's body.
@@ -85,7 +79,7 @@ impl Connection {
     }
 
     /// Tells a client that waits for it to send its body.
-    pub(in crate::proxy) fn says_continue(&self) {
+    pub(super) fn says_continue(&self) {
         if self.expects_continue() {
             let mut outbox = self.interims.take().unwrap_or_default();
             outbox
@@ -97,7 +91,7 @@ impl Connection {
     }
 
     /// Passes on a node's 1xx response, to a client that takes it.
-    pub(in crate::proxy) fn passes_interim(&self, reply: &NodeReply) {
+    pub(super) fn passes_interim(&self, reply: &NodeReply) {
         let awaits = self.awaits.get();
         let is_continue = reply.head.status() == 100;
         // A client that was told already, or that did not ask, is not told to go on.
@@ -123,21 +117,8 @@ impl Connection {
         self.interims.set(Some(outbox));
     }
 
-    /// Writes what the client is told meanwhile; and tells it to go on once the node had its time
-    /// to do so, since `begun`.
-    pub(in crate::proxy) fn poll_interims(
-        &self,
-        cx: &mut Context<'_>,
-        pause: &mut Alarm,
-        begun: Instant,
-    ) {
-        if self.expects_continue() && pause.poll_until(cx, begun + CONTINUE_WAIT).is_ready() {
-            self.says_continue();
-        }
-        self.flush_interims(cx);
-    }
-
-    fn flush_interims(&self, cx: &mut Context<'_>) {
+    /// Writes what the client is told meanwhile.
+    pub(super) fn flush_interims(&self, cx: &mut Context<'_>) {
         if let Some(mut outbox) = self.interims.take() {
             // What is left goes out with the response; a broken connection breaks there too.
             let _best_effort = outbox.poll_flush(cx, &self.stream);

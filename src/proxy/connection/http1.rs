@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Method;
 use tracing::debug;
 
-use super::{Awaits, Connection, Next, Presence};
+use super::{Asker, Awaits, Connection, Next, Presence};
 use crate::drain::Phase;
 use crate::head::{Fields, Known};
 use crate::http1::{self, Decoder, Length, PREFACE, Persistence};
@@ -105,7 +105,12 @@ async fn serve_request(connection: &Rc<Connection>, request: RequestBytes) -> Pe
         connection: Rc::downgrade(connection),
         serial: connection.next_serial(),
     };
-    let mut served = pin!(dispatch::serve(connection, &mut received, body));
+    let mut served = pin!(dispatch::serve(
+        connection,
+        Asker::Http1(connection),
+        &mut received,
+        body
+    ));
     let mut reply = None;
     let ended = poll_fn(|cx| match served.as_mut().poll(cx) {
         Poll::Ready(served) => {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// Workers of a kind that a thread keeps; more are given back to the allocator.
 const SPARES: usize = 256;
@@ -42,19 +42,34 @@ impl<W, D> Workers<W, D> {
 
     /// Has `work` done. Dropped before it is, the worker is dropped with all that it was about.
     pub(super) async fn serve(&self, work: W) -> D {
+        let mut worker = self.lend(work);
+        let done = poll_fn(|cx| worker.poll(cx)).await;
+        self.take_back(worker);
+        done
+    }
+
+    /// A worker that does `work` as it is polled.
+    pub(super) fn lend(&self, work: W) -> Worker<W, D> {
         let idle = self.idle.borrow_mut().pop();
-        let mut worker = idle.unwrap_or_else(self.hire);
+        let worker = idle.unwrap_or_else(self.hire);
         worker.desk.work.set(Some(work));
-        let done = poll_fn(|cx| {
-            let Poll::Pending = worker.future.as_mut().poll(cx);
-            worker.desk.done.take().map_or(Poll::Pending, Poll::Ready)
-        });
-        let done = done.await;
+        worker
+    }
+
+    /// Keeps a worker that is done.
+    pub(super) fn take_back(&self, worker: Worker<W, D>) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < SPARES {
             idle.push(worker);
         }
-        done
+    }
+}
+
+impl<W, D> Worker<W, D> {
+    /// Goes on with its work; ready when that is done.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<D> {
+        let Poll::Pending = self.future.as_mut().poll(cx);
+        self.desk.done.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -3,18 +3,21 @@
 use std::mem;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri, Version, response, uri};
+use http::{Method, Request, Response, Uri, Version, uri};
 
-use super::super::body::RequestBody;
 use super::super::fields::{EndToEnd, Pseudonym};
 use super::super::forward::Call;
 use super::super::reply::{NodeHead, NodeReply, ReplyHead};
 use super::{Host, Told, each_request_line, each_response_line, forwarded, said_of_attempt};
 use crate::cluster::desired::Annotation;
 
-/// The request, its authority in `:authority` only (RFC 9113 8.3.1); `None` when its target is one
-/// that HTTP/2 cannot carry.
-pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Request<RequestBody>> {
+/// The request, whose body has `length` bytes if that is known, its authority in `:authority` only
+/// (RFC 9113 8.3.1); `None` when its target is one that HTTP/2 cannot carry.
+pub(in crate::proxy) fn request(
+    call: &Call<'_>,
+    told: Told<'_>,
+    length: Option<u64>,
+) -> Option<Request<()>> {
     let received = &call.received;
     let mut fields = HeaderMap::new();
     let mut are_fields = true;
@@ -42,6 +45,12 @@ pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Reque
         fields.insert(name, HeaderValue::try_from(value).ok()?);
     }
     annotate(&mut fields, told, &told.cluster.params.annotate.request);
+    let length = length.filter(|it| *it > 0 || means_body(received.method()));
+    if let Some(length) = length
+        && !fields.contains_key(header::CONTENT_LENGTH)
+    {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
 
     let mut target = uri::Parts::default();
     target.scheme = Some(match told.cluster.params.tls {
@@ -53,7 +62,7 @@ pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Reque
         node @ Host::Node(_) => uri::Authority::try_from(node.to_string()).ok()?,
     });
     target.path_and_query = Some(received.path_and_query()?);
-    let mut request = Request::new(RequestBody::of(call.source.as_ref()));
+    let mut request = Request::new(());
     *request.method_mut() = received.method().clone();
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(target).ok()?;
@@ -61,44 +70,65 @@ pub(in crate::proxy) fn request(call: &Call<'_>, told: Told<'_>) -> Option<Reque
     Some(request)
 }
 
-/// The head of the answer to an HTTP/2 client.
-pub(in crate::proxy) fn response(head: ReplyHead, pseudonym: &Pseudonym) -> response::Parts {
+/// Whether a request by `method` without a body had better say so (RFC 9110 8.6).
+fn means_body(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT].contains(method)
+}
+
+/// The head of the answer to an HTTP/2 client, for which the fields of `head` may be taken.
+pub(in crate::proxy) fn response(head: &mut ReplyHead, pseudonym: &Pseudonym) -> Response<()> {
     match head {
-        ReplyHead::Local(head) => head,
-        ReplyHead::Node(reply) => node(reply, pseudonym),
+        ReplyHead::Local(head) => {
+            let mut response = Response::new(());
+            *response.status_mut() = head.status;
+            *response.headers_mut() = mem::take(&mut head.headers);
+            response
+        }
+        ReplyHead::Node(reply) => {
+            let fields = whole_map(reply).unwrap_or_else(|| fields(reply));
+            node(reply, fields, pseudonym)
+        }
     }
 }
 
-fn node(mut reply: NodeReply, pseudonym: &Pseudonym) -> response::Parts {
-    let (mut head, ()) = http::Response::new(()).into_parts();
-    head.status = reply.head.status();
-    head.headers = response_fields(&mut reply);
+/// A node's 1xx response for an HTTP/2 client (RFC 9110 15.2).
+pub(in crate::proxy) fn interim(reply: &NodeReply, pseudonym: &Pseudonym) -> Response<()> {
+    node(reply, fields(reply), pseudonym)
+}
+
+fn node(reply: &NodeReply, fields: HeaderMap, pseudonym: &Pseudonym) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = reply.head.status();
+    *response.headers_mut() = fields;
+    let fields = response.headers_mut();
     let via = pseudonym.entry(reply.head.version());
-    head.headers.append(header::VIA, via.clone());
+    fields.append(header::VIA, via.clone());
     let told = reply.told();
-    annotate(
-        &mut head.headers,
-        told,
-        &told.cluster.params.annotate.response,
-    );
-    head
+    annotate(fields, told, &told.cluster.params.annotate.response);
+    response
 }
 
-/// The fields of the node's response that the client sees: the very map that came, where all of them
-/// go on, as by HTTP/2 they nearly always do.
-fn response_fields(reply: &mut NodeReply) -> HeaderMap {
-    let (mut lines, mut all) = (0, HeaderMap::new());
+/// The very map that came, where all of its fields go on, as by HTTP/2 they nearly always do.
+fn whole_map(reply: &mut NodeReply) -> Option<HeaderMap> {
+    let NodeHead::Http2(head, _) = &reply.head else {
+        return None;
+    };
+    let (mut lines, all) = (0, head.headers.len());
     each_response_line(reply, reply.told(), |_| lines += 1);
-    if let NodeHead::Http2(head, _) = &mut reply.head
-        && head.headers.len() == lines
-    {
-        return mem::take(&mut head.headers);
+    match &mut reply.head {
+        NodeHead::Http2(head, _) if lines == all => Some(mem::take(&mut head.headers)),
+        _ => None,
     }
+}
+
+/// The fields of the node's response that the client sees.
+fn fields(reply: &NodeReply) -> HeaderMap {
+    let mut fields = HeaderMap::new();
     each_response_line(reply, reply.told(), |line| {
         // What either codec took for a field is one.
-        let _taken = line.append_to(&mut all).is_ok();
+        let _taken = line.append_to(&mut fields).is_ok();
     });
-    all
+    fields
 }
 
 fn annotate(fields: &mut HeaderMap, told: Told<'_>, asked: &[Annotation]) {
