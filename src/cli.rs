@@ -13,6 +13,7 @@ mod demo;
 mod output;
 mod ring;
 mod run;
+mod top;
 
 /// The exit code for "no", and for a start that failed; usage errors are clap's 2.
 const NO: u8 = 1;
@@ -42,8 +43,12 @@ enum Command {
     Health(HealthArgs),
     /// Wait until a running keyway is ready, for scripts and startup probes
     Wait(WaitArgs),
+    /// Watch a running keyway in a terminal: traffic, nodes and their standing
+    Top(TopArgs),
     /// Print the JSON Schema of a configuration file
     Schema(SchemaArgs),
+    /// Print the manual page, for `man`
+    Man,
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -194,6 +199,20 @@ struct HealthArgs {
     admin: String,
 }
 
+/// Arguments of `top`.
+#[derive(Args, Debug)]
+struct TopArgs {
+    /// Where the admin server listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: String,
+    /// How often it is asked
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    interval: Duration,
+    /// Print the state once, as text, and end
+    #[arg(long)]
+    once: bool,
+}
+
 /// Arguments of `wait`.
 #[derive(Args, Debug)]
 struct WaitArgs {
@@ -235,7 +254,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => admin_client::explain(&args),
         Command::Health(args) => admin_client::health(&args),
         Command::Wait(args) => admin_client::wait(&args),
+        Command::Top(args) => top::top(&args),
         Command::Schema(args) => ring::schema(args.file),
+        Command::Man => output::manual(Cli::command()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyway", &mut std::io::stdout());
             Ok(())

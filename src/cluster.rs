@@ -6,24 +6,28 @@
 
 pub mod counters;
 pub mod desired;
+mod history;
 mod judge;
 mod load;
 mod node;
 mod pick;
 mod prober;
 mod reconcile;
+mod reloads;
 mod rotation;
 mod state;
 mod writer;
 
+pub use history::{Change, ChangeOutcome, History};
 pub use judge::Judge;
 pub use load::{HeldBytes, HeldShare, Load, Quantile, Turnstile, Waiting};
 pub use node::{Evidence, Failed, Node, Waits};
 pub use pick::{ATTEMPTS_MAX, Next, Pick, Reach, Target};
 pub use prober::Prober;
 pub use reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
+pub use reloads::Reloads;
 pub use state::{Cluster, Replica, RouteEntry, Shard, SharedState, State};
-pub use writer::{Applied, Command, CommandError, Reloads, Writer};
+pub use writer::{Applied, Command, CommandError, Writer};
 
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,8 @@ use tracing::debug;
 
 use super::guard;
 use super::metrics::Metrics;
-use super::view;
-use crate::cluster::{Command, SharedState};
+use super::{page, view};
+use crate::cluster::{Cluster, Command, Reloads, SharedState, State};
 use crate::config::{ReloadError, ReloadRequest};
 use crate::drain::{DrainWatch, Phase};
 use crate::net::{AcceptPause, BindError, SharedListener, Stream};
@@ -49,6 +49,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The state.
     pub shared: Arc<SharedState>,
+    /// How reloads went.
+    pub reloads: Arc<Reloads>,
     /// The writer's mailbox.
     pub commands: mpsc::Sender<Command>,
     /// The watcher's mailbox; `None` when there are no files.
@@ -137,8 +139,15 @@ type Answer = Response<Full<Bytes>>;
 async fn route(admin: &Admin, peer: Option<IpAddr>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let segments: Vec<_> = path.split('/').skip(1).collect();
+    let file = match *segments.as_slice() {
+        [name] => page::file(name),
+        _ => None,
+    };
     let expected = match *segments.as_slice() {
-        ["livez" | "readyz" | "metrics"] | ["v1", "state" | "explain" | "config"] => Method::GET,
+        ["livez" | "readyz" | "metrics"] | ["v1", "state" | "ring" | "explain" | "config"] => {
+            Method::GET
+        }
+        _ if file.is_some() => Method::GET,
         ["v1", "reload" | "shutdown"] | ["v1", "nodes", _, "drain" | "undrain"] => Method::POST,
         ["v1", "log-level"] => Method::PUT,
         _ => return problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
@@ -151,14 +160,15 @@ async fn route(admin: &Admin, peer: Option<IpAddr>, request: Request<Incoming>) 
     {
         return problem(StatusCode::FORBIDDEN, &forbidden.to_string());
     }
+    if let Some(file) = file {
+        return file.response();
+    }
     match *segments.as_slice() {
         ["livez"] => text(StatusCode::OK, "ok\n"),
         ["readyz"] => readyz(admin),
         ["metrics"] => metrics(admin),
-        ["v1", "state"] => json_answer(
-            StatusCode::OK,
-            &view::state(&admin.shared.load(), admin.now()),
-        ),
+        ["v1", "state"] => state(admin),
+        ["v1", "ring"] => ring(admin, request.uri().query().unwrap_or_default()),
         ["v1", "explain"] => explain(admin, request.uri().query().unwrap_or_default()),
         ["v1", "config"] => config(&admin.shared.load().desired.shown),
         ["v1", "reload"] => reload(admin).await,
@@ -195,25 +205,48 @@ fn metrics(admin: &Admin) -> Answer {
     }
 }
 
-fn explain(admin: &Admin, query: &str) -> Answer {
-    let Some(name) = parameter(query, "cluster") else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            "expected ?cluster=NAME&key=KEY, found no cluster",
-        );
+fn state(admin: &Admin) -> Answer {
+    let shown = view::Shown {
+        state: &admin.shared.load(),
+        reloads: &admin.reloads,
+        phase: admin.drain.phase(),
+        now: admin.now(),
     };
-    let Some(key) = parameter(query, "key") else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            "expected ?cluster=NAME&key=KEY, found no key",
-        );
-    };
+    json_answer(StatusCode::OK, &shown.to_json())
+}
+
+fn ring(admin: &Admin, query: &str) -> Answer {
     let state = admin.shared.load();
-    let named = state.clusters.iter().find(|it| it.name.as_bytes() == name);
-    match named {
-        Some(cluster) => json_answer(StatusCode::OK, &view::explain(cluster, &key, admin.now())),
-        None => problem(StatusCode::NOT_FOUND, "expected the name of a cluster"),
+    match cluster(&state, query, "cluster=NAME") {
+        Ok(cluster) => json_answer(StatusCode::OK, &view::ring(cluster)),
+        Err(problem) => problem,
     }
+}
+
+fn explain(admin: &Admin, query: &str) -> Answer {
+    let expected = "cluster=NAME&key=KEY";
+    let state = admin.shared.load();
+    let cluster = match cluster(&state, query, expected) {
+        Ok(cluster) => cluster,
+        Err(problem) => return problem,
+    };
+    match parameter(query, "key") {
+        Some(key) => json_answer(StatusCode::OK, &view::explain(cluster, &key, admin.now())),
+        None => missing(expected, "key"),
+    }
+}
+
+/// The cluster that a query asks about; `expected` is what the whole query should look like.
+fn cluster<'a>(state: &'a State, query: &str, expected: &str) -> Result<&'a Cluster, Answer> {
+    let name = parameter(query, "cluster").ok_or_else(|| missing(expected, "cluster"))?;
+    let named = state.clusters.iter().find(|it| it.name.as_bytes() == name);
+    let unknown = || problem(StatusCode::NOT_FOUND, "expected the name of a cluster");
+    named.ok_or_else(unknown)
+}
+
+fn missing(expected: &str, name: &str) -> Answer {
+    let detail = format!("expected ?{expected}, found no {name}");
+    problem(StatusCode::BAD_REQUEST, &detail)
 }
 
 /// The decoded bytes of a query's parameter.

@@ -1,4 +1,4 @@
-//! `explain`, `health` and `wait`: questions to a running keyway's admin server.
+//! `explain`, `health`, `wait` and what `top` asks: questions to a running keyway's admin server.
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ fn explain_text(answer: &Value) -> Done {
 }
 
 /// One GET of the admin server.
-fn get(admin: &str, target: &str) -> Result<(StatusCode, Bytes), Failure> {
+pub(super) fn get(admin: &str, target: &str) -> Result<(StatusCode, Bytes), Failure> {
     let address: Address = admin.parse().map_err(|error| Failure::from_error(&error))?;
     let answer = run(async { timeout(ANSWER, exchange(&address, target)).await })?;
     match answer {

@@ -53,6 +53,46 @@ pub(super) fn line(text: &str) -> Done {
     }
 }
 
+/// Prints the manual page of `command`: its own, then a section for each subcommand.
+pub(super) fn manual(command: clap::Command) -> Done {
+    let mut page = Vec::new();
+    let rendered = render(command, &mut page);
+    rendered.map_err(|error| Failure::Error(format!("the manual page: {error}")))?;
+    line(String::from_utf8_lossy(&page).trim_end())
+}
+
+fn render(mut command: clap::Command, page: &mut Vec<u8>) -> io::Result<()> {
+    command.build();
+    let manual = clap_mangen::Man::new(command.clone());
+    manual.render_title(page)?;
+    manual.render_name_section(page)?;
+    manual.render_synopsis_section(page)?;
+    manual.render_description_section(page)?;
+    for subcommand in command.get_subcommands() {
+        subsections(subcommand, page)?;
+    }
+    manual.render_version_section(page)
+}
+
+/// The sections of a command and of those below it.
+fn subsections(command: &clap::Command, page: &mut Vec<u8>) -> io::Result<()> {
+    if command.get_name() == "help" || command.is_hide_set() {
+        return Ok(());
+    }
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    writeln!(page, ".SH \"{}\"", name.to_uppercase())?;
+    let manual = clap_mangen::Man::new(command.clone());
+    let mut parts = Vec::new();
+    manual.render_description_section(&mut parts)?;
+    manual.render_options_section(&mut parts)?;
+    // Sections of their own, of a page that is all the command's.
+    let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ");
+    page.write_all(parts.as_bytes())?;
+    command
+        .get_subcommands()
+        .try_for_each(|it| subsections(it, page))
+}
+
 /// Tells what went wrong.
 pub(super) fn error(message: &str) {
     // Nobody is left to be told when this fails.

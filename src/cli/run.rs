@@ -148,7 +148,7 @@ pub(super) fn start(
     check_left(inherited, &process)?;
     let problem = files.as_ref().and_then(|it| it.problem.clone());
     if let Some(problems) = &problem {
-        app.reloads.rejected();
+        app.reloads.rejected(&problems.0);
         error!(%problems, start = ?process.start, "there is no valid topology yet");
     }
     let has_topology = problem.is_none();
@@ -174,6 +174,7 @@ pub(super) fn start(
     let admin = Admin {
         metrics: Metrics::register(sources).map_err(|it| Failure::from_error(&it))?,
         shared: Arc::clone(&app.shared),
+        reloads: Arc::clone(&app.reloads),
         commands: app.commands.clone(),
         reload: reload.clone(),
         drain: app.drain.clone(),

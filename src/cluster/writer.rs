@@ -1,15 +1,15 @@
 //! The one writer: every new state is made here, one command after the other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::desired::Desired;
 use super::reconcile::{Circumstances, Moved, Reconciled, Rejected, reconcile};
+use super::reloads::Reloads;
 use super::state::{SharedState, State};
 
 /// How many commands may wait: reloads come one at a time, and operators are few.
@@ -53,26 +53,6 @@ pub enum CommandError {
     UnknownNode(String),
 }
 
-/// How reloads went: read at scrape.
-#[derive(Debug, Default)]
-pub struct Reloads {
-    /// Changes applied.
-    pub applied: AtomicU64,
-    /// Files that were looked at and say what is in force.
-    pub unchanged: AtomicU64,
-    /// Changes refused.
-    pub rejected: AtomicU64,
-    /// Whether the last change was applied.
-    pub last_successful: AtomicBool,
-    /// When a change was last applied, in seconds since the Unix epoch.
-    pub last_success_seconds: AtomicU64,
-    /// Whether a change waits for a restart.
-    pub restart_required: AtomicBool,
-    /// Told when a change was applied.
-    pub changed: Notify,
-    moved: Mutex<Vec<(String, f64)>>,
-}
-
 /// The writer with its mailbox.
 #[derive(Debug)]
 pub struct Writer {
@@ -98,10 +78,11 @@ impl Writer {
             now: Duration::ZERO,
         };
         let Reconciled { state, .. } = reconcile(None, desired, circumstances)?;
+        let generation = state.generation;
         let shared = Arc::new(SharedState::new(state));
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let started = Instant::now();
-        reloads.applied();
+        reloads.applied(generation, &[]);
         Ok((
             Self {
                 shared,
@@ -145,7 +126,7 @@ impl Writer {
         let Reconciled { state, moved } = match reconcile(Some(&old), desired, circumstances) {
             Ok(reconciled) => reconciled,
             Err(rejected) => {
-                self.reloads.rejected();
+                self.reloads.rejected(&[rejected.to_string()]);
                 error!(error = %rejected, "the change was refused; the old state serves on");
                 return Err(rejected);
             }
@@ -161,9 +142,8 @@ impl Writer {
         for load in loads {
             load.hold.wake_all();
         }
-        self.reloads.applied();
+        self.reloads.applied(generation, &moved);
         self.reloads.changed.notify_one();
-        self.reloads.set_moved(&moved);
         for Moved { cluster, diff } in &moved {
             info!(cluster, moved = diff.moved, generation, "keys moved");
         }
@@ -183,46 +163,4 @@ fn set_drained(state: &State, node: String, drained: bool) -> Result<(), Command
     found.set_drained(drained);
     info!(node, drained, "an operator drains a node or takes it back");
     Ok(())
-}
-
-impl Reloads {
-    /// Counts a change that was refused.
-    pub fn rejected(&self) {
-        self.rejected.fetch_add(1, Relaxed);
-        self.last_successful.store(false, Relaxed);
-    }
-
-    /// Counts a look that found nothing new: what the files say is in force.
-    pub fn unchanged(&self) {
-        self.unchanged.fetch_add(1, Relaxed);
-        self.last_successful.store(true, Relaxed);
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the metric is a wall-clock time")]
-    fn applied(&self) {
-        self.applied.fetch_add(1, Relaxed);
-        self.last_successful.store(true, Relaxed);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let seconds = now.map_or(0, |it| it.as_secs());
-        self.last_success_seconds.store(seconds, Relaxed);
-    }
-
-    /// The share of each cluster's key space that the last applied change moved.
-    ///
-    /// # Panics
-    /// When the writer panicked while it told them.
-    pub fn moved(&self) -> Vec<(String, f64)> {
-        self.moved
-            .lock()
-            .expect("the shares must not be poisoned")
-            .clone()
-    }
-
-    fn set_moved(&self, moved: &[Moved]) {
-        let shares = moved
-            .iter()
-            .map(|it| (it.cluster.clone(), it.diff.moved))
-            .collect();
-        *self.moved.lock().expect("the shares must not be poisoned") = shares;
-    }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
@@ -70,6 +70,8 @@ pub struct Watcher {
     last: Snapshot,
     /// What was there when a route first named a cluster that the topology lacked.
     waiting: Option<Snapshot>,
+    /// Whether the files did not come to rest when they were last looked at.
+    restless: bool,
     /// What came of the last change.
     outcome: Outcome,
     /// What follows the files too; `None` where the process does not log.
@@ -99,6 +101,7 @@ impl Watcher {
             requests,
             last,
             waiting: None,
+            restless: false,
             outcome: match problem {
                 Some(problem) => Err(problem),
                 None => Ok(Applied {
@@ -154,9 +157,17 @@ impl Watcher {
             return;
         }
         match self.settled().await {
-            Some(snapshot) if snapshot == self.last => {}
-            Some(snapshot) => drop(self.take(snapshot).await),
-            None => warn!("the files keep changing; the old state serves on"),
+            Some(snapshot) if snapshot == self.last => self.restless = false,
+            Some(snapshot) => {
+                self.restless = false;
+                drop(self.take(snapshot).await);
+            }
+            // Once, however long that goes on.
+            None if !self.restless => {
+                self.restless = true;
+                warn!("the files keep changing; the old state serves on");
+            }
+            None => {}
         }
     }
 
@@ -248,7 +259,7 @@ impl Watcher {
 
     /// One error for a change that is refused, however many problems it has.
     fn refuse(&self, problems: Vec<String>) -> ReloadError {
-        self.reloads.rejected();
+        self.reloads.rejected(&problems);
         let error = ReloadError(problems);
         error!(problems = %error, "the change was refused; the old state serves on");
         error
@@ -259,6 +270,8 @@ impl Watcher {
 struct Folders {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    /// Whether it was told that there are no events.
+    told: bool,
 }
 
 impl Folders {
@@ -270,9 +283,10 @@ impl Folders {
             }
         });
         if let Err(error) = &watcher {
-            warn!(%error, poll = ?POLL, "no events of files can be had; they are polled");
+            warn_of(error);
         }
         Self {
+            told: watcher.is_err(),
             watcher: watcher.ok(),
             watched: BTreeSet::new(),
         }
@@ -289,11 +303,23 @@ impl Folders {
             let _gone = watcher.unwatch(left).is_err();
         }
         // A folder that was replaced keeps its name and lost its watch: watching again is cheap.
-        self.watched = wanted
-            .into_iter()
-            .filter(|folder| watcher.watch(folder, RecursiveMode::NonRecursive).is_ok())
-            .collect();
+        self.watched.clear();
+        for folder in wanted {
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(folder)),
+                // The user's watches are spent. Of folders that are missing the files' errors tell.
+                Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) && !self.told => {
+                    self.told = true;
+                    warn_of(&error);
+                }
+                Err(_missing) => {}
+            }
+        }
     }
+}
+
+fn warn_of(error: &notify::Error) {
+    warn!(%error, poll = ?POLL, "no events of files can be had; they are polled");
 }
 
 /// Whether an event tells of a reader: looking would otherwise be the reason to look again.

@@ -10,19 +10,8 @@ use crate::support::{Keyway, until};
 
 const ROUTES: &str = "routes: [{ name: r, match: {}, key: \"header:x-user\", cluster: c }]\n";
 
-/// The Python that has grpcio: `tests/run` makes it.
 fn python() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-        PathBuf::from,
-    );
-    let python = target.join("grpc/bin/python");
-    assert!(
-        python.exists(),
-        "tests/run installs grpcio in {}",
-        python.display()
-    );
-    python
+    crate::support::python("python")
 }
 
 fn script(name: &str) -> PathBuf {

@@ -54,6 +54,7 @@ mod load;
 mod log;
 mod metrics;
 mod names;
+mod page;
 mod path;
 mod pool;
 mod probes;

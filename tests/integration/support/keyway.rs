@@ -44,6 +44,22 @@ impl Keyway {
         Self::run(folder, &["run", "--config", config.to_str().unwrap()])
     }
 
+    /// The same, the process being what `wrapper` ends in.
+    pub fn start_by(wrapper: &[&str], keyway_yaml: &str, topology_yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = complete(&without_probes(keyway_yaml));
+        std::fs::write(folder.path().join("keyway.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("topology.yaml"), topology_yaml).unwrap();
+        let config = folder.path().join("keyway.yaml");
+        let run = [env!("CARGO_BIN_EXE_keyway"), "run", "--config"];
+        let [program, arguments @ ..] = &*[wrapper, &run].concat() else {
+            panic!("there is a command");
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(config).stdin(Stdio::null());
+        Self::launch(folder, command)
+    }
+
     /// One route for everything, keyed by the path's first segment, to one cluster `c` of `shards`,
     /// each a list of nodes. `cluster` are the cluster's settings.
     pub fn sharded(cluster: &str, shards: &[&[&Node]]) -> Self {
