@@ -94,6 +94,7 @@ impl Collector for Sources {
         families.push(nodes::standings(&state, self.now()));
         families.extend(placements::placements(&state, &self.reloads));
         families.extend(reloads(&self.reloads));
+        families.push(held(&self.shared));
         families.extend(connections::connections(&state, &self.fleet));
         families.push(connections::certificates(&state));
         families.push(connections::limits(&self.fleet));
@@ -178,6 +179,17 @@ fn routes(state: &State) -> impl Iterator<Item = (&str, &str, &Striped<RouteCoun
     clippy::cast_precision_loss,
     reason = "Prometheus' samples are doubles"
 )]
+fn held(shared: &SharedState) -> Family {
+    let mut held = Family::gauge(
+        "config_states_held",
+        "States in memory: the newest, and older ones that requests began with.",
+        &[],
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    held.sample(&[], shared.held() as f64);
+    held
+}
+
 fn reloads(reloads: &Reloads) -> [Family; 4] {
     let mut total = Family::counter(
         "config_reloads_total",

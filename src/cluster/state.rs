@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwap;
 
@@ -133,14 +133,19 @@ impl State {
 pub struct SharedState {
     generation: AtomicU64,
     current: ArcSwap<State>,
+    /// Every state that may still be held: locked at a swap and at a scrape.
+    made: Mutex<Vec<Weak<State>>>,
 }
 
 impl SharedState {
     /// A place holding `state`.
     pub fn new(state: State) -> Self {
+        let generation = AtomicU64::new(state.generation);
+        let state = Arc::new(state);
         Self {
-            generation: AtomicU64::new(state.generation),
-            current: ArcSwap::from_pointee(state),
+            generation,
+            made: Mutex::new(vec![Arc::downgrade(&state)]),
+            current: ArcSwap::new(state),
         }
     }
 
@@ -157,8 +162,22 @@ impl SharedState {
     /// Swaps in `state`; only the writer may.
     pub(super) fn store(&self, state: State) {
         let generation = state.generation;
-        self.current.store(Arc::new(state));
+        let state = Arc::new(state);
+        self.still_made().push(Arc::downgrade(&state));
+        self.current.store(state);
         // After the state, so that who sees the number finds the state.
         self.generation.store(generation, Ordering::Release);
+    }
+
+    /// How many states are in memory: the newest, and older ones that requests began with.
+    pub fn held(&self) -> usize {
+        self.still_made().len()
+    }
+
+    /// The states that are not freed.
+    fn still_made(&self) -> MutexGuard<'_, Vec<Weak<State>>> {
+        let mut made = self.made.lock().expect("the list must not be poisoned");
+        made.retain(|it| it.strong_count() > 0);
+        made
     }
 }

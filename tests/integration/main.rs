@@ -70,3 +70,4 @@ mod systemd;
 mod takeover;
 mod tls;
 mod upgrade;
+mod watch;
