@@ -175,21 +175,21 @@ fn routes(state: &State) -> impl Iterator<Item = (&str, &str, &Striped<RouteCoun
     named.chain([("", "", &*state.unrouted)])
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Prometheus' samples are doubles"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a handful")]
 fn held(shared: &SharedState) -> Family {
     let mut held = Family::gauge(
         "config_states_held",
         "States in memory: the newest, and older ones that requests began with.",
         &[],
     );
-    #[expect(clippy::cast_precision_loss, reason = "a handful")]
     held.sample(&[], shared.held() as f64);
     held
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus' samples are doubles"
+)]
 fn reloads(reloads: &Reloads) -> [Family; 4] {
     let mut total = Family::counter(
         "config_reloads_total",

@@ -24,7 +24,7 @@ use tracing::debug;
 use super::guard;
 use super::metrics::Metrics;
 use super::{page, view};
-use crate::cluster::{Cluster, Command, Reloads, SharedState, State};
+use crate::cluster::{Cluster, Command, Reloads, SharedState};
 use crate::config::{ReloadError, ReloadRequest};
 use crate::drain::{DrainWatch, Phase};
 use crate::net::{AcceptPause, BindError, SharedListener, Stream};
@@ -216,32 +216,38 @@ fn state(admin: &Admin) -> Answer {
 }
 
 fn ring(admin: &Admin, query: &str) -> Answer {
-    let state = admin.shared.load();
-    match cluster(&state, query, "cluster=NAME") {
-        Ok(cluster) => json_answer(StatusCode::OK, &view::ring(cluster)),
-        Err(problem) => problem,
-    }
+    on_cluster(admin, query, "cluster=NAME", |cluster| {
+        json_answer(StatusCode::OK, &view::ring(cluster))
+    })
 }
 
 fn explain(admin: &Admin, query: &str) -> Answer {
     let expected = "cluster=NAME&key=KEY";
-    let state = admin.shared.load();
-    let cluster = match cluster(&state, query, expected) {
-        Ok(cluster) => cluster,
-        Err(problem) => return problem,
-    };
-    match parameter(query, "key") {
-        Some(key) => json_answer(StatusCode::OK, &view::explain(cluster, &key, admin.now())),
-        None => missing(expected, "key"),
-    }
+    on_cluster(admin, query, expected, |cluster| {
+        match parameter(query, "key") {
+            Some(key) => json_answer(StatusCode::OK, &view::explain(cluster, &key, admin.now())),
+            None => missing(expected, "key"),
+        }
+    })
 }
 
-/// The cluster that a query asks about; `expected` is what the whole query should look like.
-fn cluster<'a>(state: &'a State, query: &str, expected: &str) -> Result<&'a Cluster, Answer> {
-    let name = parameter(query, "cluster").ok_or_else(|| missing(expected, "cluster"))?;
+/// What is said of the cluster that a query asks about; `expected` is what the whole query should
+/// look like.
+fn on_cluster(
+    admin: &Admin,
+    query: &str,
+    expected: &str,
+    say: impl FnOnce(&Cluster) -> Answer,
+) -> Answer {
+    let Some(name) = parameter(query, "cluster") else {
+        return missing(expected, "cluster");
+    };
+    let state = admin.shared.load();
     let named = state.clusters.iter().find(|it| it.name.as_bytes() == name);
-    let unknown = || problem(StatusCode::NOT_FOUND, "expected the name of a cluster");
-    named.ok_or_else(unknown)
+    named.map_or_else(
+        || problem(StatusCode::NOT_FOUND, "expected the name of a cluster"),
+        say,
+    )
 }
 
 fn missing(expected: &str, name: &str) -> Answer {

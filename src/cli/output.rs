@@ -79,7 +79,7 @@ fn subsections(command: &clap::Command, page: &mut Vec<u8>) -> io::Result<()> {
     if command.get_name() == "help" || command.is_hide_set() {
         return Ok(());
     }
-    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     writeln!(page, ".SH \"{}\"", name.to_uppercase())?;
     let manual = clap_mangen::Man::new(command.clone());
     let mut parts = Vec::new();

@@ -66,7 +66,7 @@ impl ChangeOutcome {
 
 impl History {
     /// Takes note of a change; the oldest is forgotten when there are as many as are kept.
-    pub fn push(&self, at_seconds: u64, outcome: ChangeOutcome) {
+    pub(super) fn push(&self, at_seconds: u64, outcome: ChangeOutcome) {
         let mut changes = self.0.lock().expect("the history must not be poisoned");
         changes.truncate(CHANGES - 1);
         changes.push_front(Change {

@@ -60,7 +60,6 @@ fn seen(keyway: &Keyway, count: usize) -> Duration {
 fn assert_soon(mut took: Vec<Duration>) {
     took.sort_unstable();
     let median = took[took.len() / 2];
-    println!("seen after {median:?}, at worst {:?}", took[took.len() - 1]);
     assert!(median < EVENTS, "{took:?}");
 }
 
@@ -117,7 +116,7 @@ fn a_torn_write_is_refused_and_the_whole_one_taken() {
         // In place, with a rest as long as it takes to be looked at; the tail is broken, so that half of it is
         // no topology.
         until_refused(&keyway, || {
-            fs::write(&path, &two[..two.len() - 12]).unwrap()
+            fs::write(&path, &two[..two.len() - 12]).unwrap();
         });
         assert_eq!(shards(&keyway), 1);
         fs::write(&path, &two).unwrap();

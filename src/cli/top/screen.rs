@@ -140,7 +140,10 @@ impl Screen {
             Cell::from(route.cluster.clone()),
             Cell::from(number(requests)),
             Cell::from(number(errors)).style(alarm(errors)),
-            Cell::from(mean.map_or("-".to_owned(), |(spent, requests)| time(spent / requests))),
+            Cell::from(mean.map_or_else(
+                || "-".to_owned(),
+                |(spent, requests)| time(spent / requests),
+            )),
             Cell::from(route.in_flight.to_string()),
         ])
     }

@@ -1,4 +1,4 @@
-//! What comes from PyPI.
+//! What comes from the Python Package Index.
 
 use std::path::{Path, PathBuf};
 
