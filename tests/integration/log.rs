@@ -20,6 +20,7 @@ fn told(keyway: &Keyway, message: &str) -> usize {
     keyway.events().iter().filter(|it| says(it)).count()
 }
 
+const DRAINED: &str = "an operator drains a node or takes it back";
 const ATTEMPT: &str = "an attempt failed";
 
 fn dropped(keyway: &Keyway, reason: &str) -> usize {
@@ -84,10 +85,10 @@ fn a_reader_that_stalls_costs_lines_and_delays_no_request() {
         dropped(&keyway, "output") > 0
     });
     drop(stalled);
-    let before = told(&keyway, ATTEMPT);
+    // A line that none was like before; the first ones may still find no room.
     until("lines again", || {
-        assert_eq!(client.get("/1").status, 503);
-        told(&keyway, ATTEMPT) > before + 2000
+        assert_eq!(keyway.admin("POST", "/v1/nodes/a/drain", "").status, 200);
+        keyway.log().iter().any(|it| it.contains(DRAINED))
     });
 }
 
@@ -105,7 +106,6 @@ fn a_reader_that_left_ends_nothing() {
 
 #[test]
 fn repeats_are_left_out_and_counted() {
-    const DRAINED: &str = "an operator drains a node or takes it back";
     let keyway = failing("level: info");
     for _ in 0..14 {
         assert_eq!(keyway.admin("POST", "/v1/nodes/a/drain", "").status, 200);

@@ -177,6 +177,9 @@ fn string(schema: &Value) -> String {
         ("(B|KiB|MiB|GiB)", "size"),
         ("%", "share"),
     ];
-    let kind = kinds.into_iter().find(|(part, _)| pattern.contains(part));
+    let is_number = pattern.starts_with("^(?:[0-9]");
+    let kind = kinds
+        .into_iter()
+        .find(|(part, _)| is_number && pattern.contains(part));
     kind.map_or("string", |it| it.1).to_owned()
 }

@@ -105,7 +105,7 @@ function show() {
   paint($("phase"), `badge ${look}`);
   const about = [`generation ${state.generation}`, `up for ${age(state.uptime_seconds)}`, `version ${state.version}`];
   if (state.epoch !== null) about.splice(1, 0, `epoch ${state.epoch}`);
-  if (state.zone !== null) about.push(`zone ${state.zone}`);
+  if (state.zone) about.push(`zone ${state.zone}`);
   say($("about"), about.join(" · "));
   showAttention();
   showRoutes();
