@@ -49,7 +49,9 @@ fn the_first_to_succeed_counts_not_the_first_to_come_back() {
     let keyway = start("hedge: { after: 20ms }", &[&a, &b]);
     let mut client = keyway.client();
     client.send("GET /k HTTP/1.1\r\nhost: x\r\n\r\n");
-    until("the hedge at b", || b.requests().len() == 1);
+    until("the hedge at b is over", || {
+        keyway.count("keyway_attempts_total", &["node=\"b\""]) == 1
+    });
     // The first fails too now: then it is what the retry policy is asked about, and nobody is left.
     a.close_connections();
     assert_eq!(client.reply().status, 502);
