@@ -211,6 +211,9 @@ async fn respond(
     let needs_reset = persistence == Persistence::Close && !asked.is_http_11;
     send(connection, outbox, body, framing, needs_reset).await?;
     connection.next_serial();
+    if persistence == Persistence::Close {
+        return Ok(persistence);
+    }
     let skipped = poll_fn(|cx| Poll::Ready(connection.skip_body(cx))).await;
     Ok(if skipped {
         persistence
