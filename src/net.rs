@@ -11,6 +11,7 @@ mod listen;
 mod outbox;
 mod pass;
 mod pause;
+mod plain;
 mod socket;
 mod stream;
 mod wire;

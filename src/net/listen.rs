@@ -7,7 +7,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::inherit::{Inherited, Listening};
 use super::stream::Stream;
@@ -44,12 +47,7 @@ pub struct SharedListener {
 
 /// A listening socket registered with this thread's runtime.
 #[derive(Debug)]
-pub enum Listener {
-    /// On a TCP port.
-    Tcp(tokio::net::TcpListener),
-    /// On a Unix socket.
-    Unix(tokio::net::UnixListener),
-}
+pub struct Listener(AsyncFd<OwnedFd>);
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -147,15 +145,13 @@ impl SharedListener {
     }
 
     /// The same socket, registered with this thread's runtime.
+    #[expect(
+        deprecated,
+        reason = "unsound for what may close or change its descriptor: what is owned here does not"
+    )]
     pub fn register(&self) -> io::Result<Listener> {
-        match &self.socket {
-            Listening::Tcp(socket) => {
-                tokio::net::TcpListener::from_std(socket.try_clone()?).map(Listener::Tcp)
-            }
-            Listening::Unix(socket) => {
-                tokio::net::UnixListener::from_std(socket.try_clone()?).map(Listener::Unix)
-            }
-        }
+        let socket = self.as_fd().try_clone_to_owned()?;
+        AsyncFd::with_interest(socket, Interest::READABLE).map(Listener)
     }
 }
 
@@ -261,14 +257,14 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 impl Listener {
     /// The next connection. Cancel-safe.
+    ///
+    /// By the system's own call: the runtime's would register each connection at once.
     pub async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok(Stream::accepted(socket, peer))
-            }
-            Self::Unix(listener) => Ok(Stream::from_unix(listener.accept().await?.0)),
-        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accept = |listener: &OwnedFd| Ok(acceptfrom_with(listener, flags)?);
+        let (socket, peer) = self.0.async_io(Interest::READABLE, accept).await?;
+        let peer = peer.and_then(|it| SocketAddr::try_from(it).ok());
+        let peer = peer.map(|it| SocketAddr::new(it.ip().to_canonical(), it.port()));
+        Ok(Stream::accepted(socket, peer))
     }
 }

@@ -1,17 +1,14 @@
-//! What a [`Stream`](super::Stream) is made of: a TCP or Unix socket, in clear or under TLS.
+//! What a [`Stream`](super::Stream) is made of: a socket, in clear or under TLS.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use rustls::{ConnectionCommon, SideData};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
+
+use super::plain::{Plain, Seen};
 
 /// A socket, and what is spoken on it.
 #[derive(Debug)]
@@ -19,13 +16,6 @@ pub(super) enum Socket {
     Clear(Plain),
     /// Boxed: what an idle connection in clear takes is what it takes.
     Tls(Box<Tls>),
-}
-
-/// A socket of the system.
-#[derive(Debug)]
-pub(super) enum Plain {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// A socket under TLS.
@@ -36,25 +26,6 @@ pub(super) struct Tls {
     ends_cleanly: bool,
 }
 
-/// What there is to read without waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    Nothing,
-    Data,
-    /// The peer closed, or the connection broke.
-    End,
-}
-
-/// Calls the same method of whichever socket it is.
-macro_rules! either {
-    ($plain:expr, $socket:ident => $call:expr) => {
-        match $plain {
-            Plain::Tcp($socket) => $call,
-            Plain::Unix($socket) => $call,
-        }
-    };
-}
-
 // === impl Socket ===
 
 impl Socket {
@@ -62,7 +33,14 @@ impl Socket {
     pub(super) fn plain(&self) -> &Plain {
         match self {
             Self::Clear(plain) => plain,
-            Self::Tls(tls) => tls.stream.get_ref().0,
+            Self::Tls(tls) => tls.plain(),
+        }
+    }
+
+    pub(super) fn plain_mut(&mut self) -> &mut Plain {
+        match self {
+            Self::Clear(plain) => plain,
+            Self::Tls(tls) => tls.plain_mut(),
         }
     }
 
@@ -92,11 +70,14 @@ impl Socket {
         {
             return Poll::Ready(Ok(()));
         }
-        self.plain().poll_readable(cx)
+        self.plain_mut().poll_readable(cx)
     }
 
     /// Ready when there is something to read, and what.
     pub(super) fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Seen> {
+        if self.plain_mut().registered().is_err() {
+            return Poll::Ready(Seen::End);
+        }
         loop {
             if ready!(self.poll_readable(cx)).is_err() {
                 return Poll::Ready(Seen::End);
@@ -113,7 +94,7 @@ impl Socket {
         if let Self::Tls(tls) = self {
             tls.ends_cleanly = false;
         }
-        either!(self.plain(), it => SockRef::from(it).set_linger(Some(Duration::ZERO)))
+        self.plain().reset_on_close()
     }
 
     /// Tells the peer that nothing more comes.
@@ -121,11 +102,7 @@ impl Socket {
         if let Self::Tls(tls) = self {
             tls.close();
         }
-        let shut = either!(self.plain(), it => SockRef::from(it).shutdown(Shutdown::Write));
-        match shut {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            shut => shut,
-        }
+        self.plain().shut_down()
     }
 
     pub(super) fn poll_write(
@@ -164,83 +141,6 @@ impl AsyncRead for Socket {
     }
 }
 
-// === impl Plain ===
-
-impl Plain {
-    fn look(&self) -> Seen {
-        let mut byte = [MaybeUninit::uninit()];
-        seen(&either!(self, it => {
-            it.try_io(Interest::READABLE, || SockRef::from(it).peek(&mut byte))
-        }))
-    }
-
-    fn peek(&self) -> Seen {
-        let mut byte = [MaybeUninit::uninit()];
-        seen(&either!(self, it => SockRef::from(it).peek(&mut byte)))
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, it => it.poll_read_ready(cx))
-    }
-
-    /// The address that this end is at; `None` on a Unix socket.
-    pub(super) fn local(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
-    }
-}
-
-fn seen(peeked: &io::Result<usize>) -> Seen {
-    match peeked {
-        Ok(0) => Seen::End,
-        Ok(_) => Seen::Data,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Seen::Nothing,
-        Err(_broken) => Seen::End,
-    }
-}
-
-impl AsyncRead for Plain {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), it => Pin::new(it).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Plain {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), it => Pin::new(it).poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), it => Pin::new(it).poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), it => Pin::new(it).poll_shutdown(cx))
-    }
-}
-
 // === impl Tls ===
 
 impl Tls {
@@ -263,6 +163,10 @@ impl Tls {
 
     fn plain(&self) -> &Plain {
         self.stream.get_ref().0
+    }
+
+    fn plain_mut(&mut self) -> &mut Plain {
+        self.stream.get_mut().0
     }
 
     /// Whether there is data that was read of the socket and deciphered.
@@ -342,13 +246,13 @@ struct Now<'a>(&'a Plain);
 
 impl Read for Now<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self.0, it => it.try_read(buffer))
+        self.0.try_read(buffer)
     }
 }
 
 impl Write for Now<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self.0, it => it.try_write(bytes))
+        self.0.try_write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -363,10 +267,11 @@ mod tests {
 
     use bytes::Bytes;
     use rcgen::generate_simple_self_signed;
+    use socket2::SockRef;
     use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
     use tokio::time::timeout;
 
-    use super::*;
     use crate::net::{Outbox, Stream};
     use crate::tls::{
         ClientMaterial, ClientTls, MinVersion, Offer, Pair, Pem, ServerMaterial, ServerTls,

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -21,7 +22,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::alarm::Alarm;
 use super::clock;
-use super::socket::{Plain, Seen, Socket, Tls};
+use super::plain::{Plain, Registered, Seen};
+use super::socket::{Socket, Tls};
 use crate::proxy_protocol::Ends;
 
 /// A connected stream on this thread's runtime.
@@ -66,7 +68,7 @@ impl Stream {
         let socket = TcpStream::connect(address).await?;
         // Whole messages are written: waiting for an acknowledgement only delays their tails.
         socket.set_nodelay(true)?;
-        Ok(Self::clear(Plain::Tcp(socket), None))
+        Ok(Self::clear(Registered::Tcp(socket).into(), None))
     }
 
     /// Connects to the Unix socket at `path`.
@@ -74,25 +76,21 @@ impl Stream {
         UnixStream::connect(path).await.map(Self::from_unix)
     }
 
+    /// A client's connection that was accepted, has its listener's options and does not block.
+    pub(super) fn accepted(socket: OwnedFd, peer: Option<SocketAddr>) -> Self {
+        Self::clear(Plain::accepted(socket, peer.is_none()), peer)
+    }
+
     /// Takes over a socket that another thread accepted.
-    pub fn adopt(socket: Detached) -> io::Result<Self> {
-        match socket {
-            Detached::Tcp(socket, peer) => {
-                let socket = Plain::Tcp(TcpStream::from_std(socket)?);
-                Ok(Self::clear(socket, peer))
-            }
-            Detached::Unix(socket) => UnixStream::from_std(socket).map(Self::from_unix),
-        }
+    pub fn adopt(Detached { socket, peer }: Detached) -> Self {
+        Self::accepted(socket, peer)
     }
 
     /// Lets go of the socket, for another thread to [`adopt`](Self::adopt); `None` while a clone
     /// of this stream is about, or once it is under TLS.
     pub fn detach(self) -> Option<io::Result<Detached>> {
         let (socket, peer) = self.into_plain()?;
-        Some(match socket {
-            Plain::Tcp(socket) => socket.into_std().map(|it| Detached::Tcp(it, peer)),
-            Plain::Unix(socket) => socket.into_std().map(Detached::Unix),
-        })
+        Some(socket.into_fd().map(|socket| Detached { socket, peer }))
     }
 
     /// Puts the connection of a client under TLS, once the client has done its part.
@@ -163,6 +161,11 @@ impl Stream {
     /// The same, asked of the system: one `recv` with `MSG_PEEK`.
     pub fn is_surely_quiet(&self) -> bool {
         self.0.socket.borrow_mut().look_closely() == Seen::Nothing
+    }
+
+    /// Whether the runtime tells of it: of a new connection it does once something was waited for.
+    pub fn is_registered(&self) -> bool {
+        self.0.socket.borrow().plain().is_registered()
     }
 
     /// Ready when the peer closed, with `true`, or when it sent something that nobody read.
@@ -271,6 +274,10 @@ impl Stream {
         Self::new(Socket::Clear(socket), peer)
     }
 
+    pub(super) fn from_unix(socket: UnixStream) -> Self {
+        Self::clear(Registered::Unix(socket).into(), None)
+    }
+
     /// The socket in clear, and the client's address; `None` when it is shared or under TLS.
     fn into_plain(self) -> Option<(Plain, Option<SocketAddr>)> {
         let Shared {
@@ -284,15 +291,6 @@ impl Stream {
             Socket::Clear(plain) => Some((plain, peer)),
             Socket::Tls(_) => None,
         }
-    }
-
-    pub(super) fn from_unix(socket: UnixStream) -> Self {
-        Self::clear(Plain::Unix(socket), None)
-    }
-
-    /// A client's connection, which has its listener's options.
-    pub(super) fn accepted(socket: TcpStream, peer: SocketAddr) -> Self {
-        Self::clear(Plain::Tcp(socket), Some(peer))
     }
 }
 
@@ -336,13 +334,12 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A connected socket on its way to the thread that will serve it.
+/// A client's connection on its way to the thread that will serve it.
 #[derive(Debug)]
-pub enum Detached {
-    /// A TCP connection, and the address of the client at its other end.
-    Tcp(std::net::TcpStream, Option<SocketAddr>),
-    /// A Unix connection.
-    Unix(std::os::unix::net::UnixStream),
+pub struct Detached {
+    socket: OwnedFd,
+    /// The client's address; `None` on a Unix socket.
+    peer: Option<SocketAddr>,
 }
 
 #[cfg(test)]
@@ -364,8 +361,8 @@ mod tests {
         let accepted = listener.register().unwrap().accept().await.unwrap();
         assert_eq!(accepted.peer_ip(), Some(address.ip()));
         for stream in [client, accepted] {
-            match &*stream.0.socket.borrow() {
-                Socket::Clear(Plain::Tcp(socket)) => assert!(socket.nodelay().unwrap()),
+            match stream.0.socket.borrow_mut().plain_mut().registered() {
+                Ok(Registered::Tcp(socket)) => assert!(socket.nodelay().unwrap()),
                 _ => unreachable!("both ends are TCP in clear"),
             }
         }

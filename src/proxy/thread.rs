@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tracing::warn;
 
 use super::access_log::RequestLog;
 use super::connection::{self, Parking, Staff};
@@ -339,14 +338,8 @@ async fn accept(context: Rc<Context>, socket: Listener, listener: u32) {
 /// Serves what other threads accepted.
 async fn adopt(context: Rc<Context>, mut inbox: mpsc::Receiver<Handover>) {
     while let Some(Handover { socket, listener }) = inbox.recv().await {
-        match Stream::adopt(socket) {
-            Ok(stream) => connection::spawn(Seat::take(&context), stream, listener),
-            Err(error) => {
-                warn!(%error, "a connection was lost between threads");
-                context.connection_ended();
-                continue;
-            }
-        };
+        let stream = Stream::adopt(socket);
+        connection::spawn(Seat::take(&context), stream, listener);
     }
 }
 
@@ -504,15 +497,11 @@ impl Context {
 
     /// Serves a connection here that the chosen thread had no room for.
     fn keep(self: &Rc<Self>, Handover { socket, listener }: Handover) {
-        match Stream::adopt(socket) {
-            Ok(stream) => {
-                self.fleet.ports[self.index.0]
-                    .connections
-                    .fetch_add(1, Relaxed);
-                connection::spawn(Seat::take(self), stream, listener);
-            }
-            Err(error) => warn!(%error, "a connection was lost between threads"),
-        }
+        let stream = Stream::adopt(socket);
+        self.fleet.ports[self.index.0]
+            .connections
+            .fetch_add(1, Relaxed);
+        connection::spawn(Seat::take(self), stream, listener);
     }
 }
 

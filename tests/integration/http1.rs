@@ -1,6 +1,6 @@
 //! HTTP/1.1 to the byte: what passes, what is refused, and what a connection is used for.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -378,6 +378,24 @@ fn a_client_that_ends_its_half_has_left() {
         keyway.count("keyway_requests_total", &["class=\"aborted\""]),
         1
     );
+}
+
+#[test]
+fn a_slow_answer_takes_nothing_of_the_wait_for_the_next_request() {
+    // Longer than from one look at who waits too long to the next but one.
+    const LONG: Duration = Duration::from_millis(2200);
+    let node = Node::scripted("a", |_| {
+        thread::sleep(LONG);
+        Then::Answer
+    });
+    let keyway = Keyway::sharded("attempt_timeout: 60s", &[&[&node]]);
+    let mut client = keyway.client();
+    assert_eq!(client.send(GET).reply().status, 200);
+    client.stream.set_read_timeout(Some(LONG)).unwrap();
+    let ended = client.stream.read(&mut [0]);
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.stream.set_read_timeout(None).unwrap();
+    assert_eq!(client.send(GET).reply().status, 200);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -134,12 +135,26 @@ impl Connection {
             Presence::Watched if self.is_body_at_end() => {}
             Presence::Watched | Presence::Unknown => return Poll::Pending,
         }
+        if !self.stream.is_registered() && !self.takes_long(cx) {
+            return Poll::Pending;
+        }
         if ready!(self.stream.poll_closed(cx)) {
             return Poll::Ready(());
         }
         // It sent its next request already: what comes after that cannot be seen.
         self.set_awaits(|it| it.presence = Presence::Unknown);
         Poll::Pending
+    }
+
+    /// Whether the request is served since before the thread's last sweep: until then a connection that
+    /// the runtime need not tell of for anything else is not registered for its client's end alone.
+    fn takes_long(&self, cx: &mut Context<'_>) -> bool {
+        let parking = &self.thread.parking;
+        if parking.is_over(&self.spot) {
+            return true;
+        }
+        parking.park(&self.spot, cx.waker(), Duration::ZERO);
+        false
     }
 
     /// Skips what is there of a body that nobody wants; whether it came to its end.

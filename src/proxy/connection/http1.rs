@@ -51,6 +51,7 @@ pub(super) async fn serve(connection: Rc<Connection>) -> Next {
             }
             Begun::Request(request) => serve_request(&connection, request).await,
         };
+        connection.thread.parking.leave(&connection.spot);
         if persistence == Persistence::Close {
             return Next::Close;
         }
