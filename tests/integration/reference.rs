@@ -1,5 +1,5 @@
-//! config/REFERENCE.md: made from the schemas and the list of reasons, so that it cannot say anything
-//! else than keyway does. `KEYWAY_BLESS=1` writes it anew.
+//! config/REFERENCE.md: made from the schemas, the list of reasons and a scrape, so that it cannot say
+//! anything else than keyway does. `KEYWAY_BLESS=1` writes it anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,10 +10,12 @@ use std::process::Command;
 use keyway::reason::Reason;
 use serde_json::{Map, Value};
 
+use crate::metrics::every_family;
+
 const INTRODUCTION: &str = "\
 # Reference
 
-Made from `keyway schema`, `keyway schema topology` and the code; a test holds it to them.
+Made from `keyway schema`, `keyway schema topology`, the code and `/metrics`; a test holds it to them.
 
 - **Values**: durations, sizes and shares are strings with units (`250ms`, `64KiB`, `20%`). `${NAME}` in a value is taken from the
   environment.
@@ -32,6 +34,7 @@ fn the_reference_says_what_is_true() {
         Keys { root: &schema }.table("", &schema, &mut text);
     }
     text += &reasons();
+    text += &metrics();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/REFERENCE.md");
     if std::env::var_os("KEYWAY_BLESS").is_some() {
         fs::write(&path, &text).unwrap();
@@ -56,13 +59,28 @@ fn schema(file: &str) -> Value {
 /// What keyway answers by itself, by status.
 fn reasons() -> String {
     let mut text = "\n## Errors\n\nThe field `x-keyway-error` of an answer that keyway made itself, and the label `reason` of `keyway_errors_total`.\n\n\
-         | reason | status | gRPC |\n|---|---|---|\n"
+         | reason | status | gRPC | what it is |\n|---|---|---|---|\n"
         .to_owned();
     let mut reasons = Reason::ALL;
     reasons.sort_by_key(|it| it.status());
     for reason in reasons {
         let (name, status) = (reason.as_str(), reason.status().as_u16());
-        writeln!(text, "| `{name}` | {status} | {} |", reason.grpc_status()).unwrap();
+        let (grpc, title) = (reason.grpc_status(), reason.title());
+        writeln!(text, "| `{name}` | {status} | {grpc} | {title} |").unwrap();
+    }
+    text
+}
+
+/// What is scraped of a keyway that everything happened to.
+fn metrics() -> String {
+    let mut text = "\n## Metrics\n\nWith `metrics: { detail: node }`. What the labels' values are is in the README.\n\n\
+         | metric | type | labels | what it is |\n|---|---|---|---|\n"
+        .to_owned();
+    for family in every_family() {
+        let labels = Vec::from_iter(family.labels).join(", ");
+        let (name, kind, help) = (family.name, family.kind, family.help);
+        let help = help.replace('|', "\\|");
+        writeln!(text, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
     }
     text
 }
