@@ -5,7 +5,7 @@
 //! as it is, and the runtime is asked only when the socket has nothing, or takes nothing. So does
 //! `HAProxy`, and a connection that goes to another thread is registered there alone.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -42,7 +42,16 @@ pub(super) struct New {
 
 /// A socket that the runtime tells of.
 #[derive(Debug)]
-pub(super) enum Registered {
+pub(super) struct Registered {
+    socket: Known,
+    /// Whether the runtime has said that it can be written to, which it does at the thread's next look
+    /// at events, or the system that it cannot.
+    is_told: bool,
+}
+
+/// A socket of the runtime's.
+#[derive(Debug)]
+pub(super) enum Known {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -58,10 +67,10 @@ pub(super) enum Seen {
 
 /// Calls the same method of whichever registered socket it is.
 macro_rules! either {
-    ($registered:expr, $socket:ident => $call:expr) => {
-        match $registered {
-            Registered::Tcp($socket) => $call,
-            Registered::Unix($socket) => $call,
+    ($known:expr, $socket:ident => $call:expr) => {
+        match $known {
+            Known::Tcp($socket) => $call,
+            Known::Unix($socket) => $call,
         }
     };
 }
@@ -98,7 +107,7 @@ impl Plain {
         let peek = || self.socket()?.peek(&mut [MaybeUninit::uninit()]);
         seen(&match self {
             Self::New(_) => peek(),
-            Self::Registered(it) => either!(it, it => it.try_io(Interest::READABLE, peek)),
+            Self::Registered(it) => either!(&it.socket, it => it.try_io(Interest::READABLE, peek)),
         })
     }
 
@@ -115,7 +124,7 @@ impl Plain {
             Self::New(New {
                 was_read: false, ..
             }) => Poll::Ready(Ok(())),
-            _ => either!(self.registered()?, it => it.poll_read_ready(cx)),
+            _ => either!(&self.registered()?.socket, it => it.poll_read_ready(cx)),
         }
     }
 
@@ -123,16 +132,13 @@ impl Plain {
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::New(it) => it.socket()?.read(buffer),
-            Self::Registered(it) => either!(it, it => it.try_read(buffer)),
+            Self::Registered(it) => either!(&it.socket, it => it.try_read(buffer)),
         }
     }
 
     /// Writes what the system takes.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::New(it) => it.socket()?.write(bytes),
-            Self::Registered(it) => either!(it, it => it.try_write(bytes)),
-        }
+        self.socket()?.send(bytes)
     }
 
     /// The address that this end is at; `None` on a Unix socket.
@@ -153,12 +159,20 @@ impl Plain {
         }
     }
 
+    /// Whether what is written leaves at once.
+    #[cfg(test)]
+    pub(super) fn is_undelayed(&self) -> bool {
+        self.socket().and_then(|it| it.tcp_nodelay()).unwrap()
+    }
+
     /// Lets go of it, for another thread.
     pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::New(it) => Ok(it.socket.ok_or(io::ErrorKind::NotConnected)?.into()),
-            Self::Registered(Registered::Tcp(it)) => Ok(it.into_std()?.into()),
-            Self::Registered(Registered::Unix(it)) => Ok(it.into_std()?.into()),
+            Self::Registered(it) => match it.socket {
+                Known::Tcp(it) => Ok(it.into_std()?.into()),
+                Known::Unix(it) => Ok(it.into_std()?.into()),
+            },
         }
     }
 
@@ -166,7 +180,33 @@ impl Plain {
     fn socket(&self) -> io::Result<SockRef<'_>> {
         match self {
             Self::New(it) => Ok(SockRef::from(it.socket()?)),
-            Self::Registered(it) => Ok(either!(it, it => SockRef::from(it))),
+            Self::Registered(it) => Ok(either!(&it.socket, it => SockRef::from(it))),
+        }
+    }
+
+    /// Sends by the runtime's `poll`, or by `send` while the runtime has not said whether it could: what
+    /// is said just before the end has no other time.
+    fn poll_send(
+        &mut self,
+        send: impl Fn(&Socket) -> io::Result<usize>,
+        poll: impl FnOnce(&mut Known) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(sent) = self.directly(|new| send(new.socket()?)) {
+            return Poll::Ready(sent);
+        }
+        let it = self.registered()?;
+        let polled = poll(&mut it.socket);
+        if polled.is_ready() || it.is_told {
+            it.is_told = true;
+            return polled;
+        }
+        let socket = either!(&it.socket, it => SockRef::from(it));
+        match send(&socket) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                it.is_told = true;
+                Poll::Pending
+            }
+            sent => Poll::Ready(sent),
         }
     }
 
@@ -185,9 +225,23 @@ impl Plain {
     }
 }
 
-impl From<Registered> for Plain {
-    fn from(registered: Registered) -> Self {
-        Self::Registered(registered)
+impl<T: Into<Registered>> From<T> for Plain {
+    fn from(socket: T) -> Self {
+        Self::Registered(socket.into())
+    }
+}
+
+impl From<TcpStream> for Registered {
+    fn from(socket: TcpStream) -> Self {
+        let (socket, is_told) = (Known::Tcp(socket), false);
+        Self { socket, is_told }
+    }
+}
+
+impl From<UnixStream> for Registered {
+    fn from(socket: UnixStream) -> Self {
+        let (socket, is_told) = (Known::Unix(socket), false);
+        Self { socket, is_told }
     }
 }
 
@@ -206,7 +260,7 @@ impl AsyncRead for Plain {
         if let Some(read) = read {
             return Poll::Ready(read);
         }
-        either!(plain.registered()?, it => Pin::new(it).poll_read(cx, buf))
+        either!(&mut plain.registered()?.socket, it => Pin::new(it).poll_read(cx, buf))
     }
 }
 
@@ -216,11 +270,10 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let plain = self.get_mut();
-        if let Some(done) = plain.directly(|new| new.socket()?.write(bytes)) {
-            return Poll::Ready(done);
-        }
-        either!(plain.registered()?, it => Pin::new(it).poll_write(cx, bytes))
+        self.get_mut().poll_send(
+            |socket| socket.send(bytes),
+            |known| either!(known, it => Pin::new(it).poll_write(cx, bytes)),
+        )
     }
 
     fn poll_write_vectored(
@@ -228,11 +281,10 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let plain = self.get_mut();
-        if let Some(done) = plain.directly(|new| new.socket()?.write_vectored(slices)) {
-            return Poll::Ready(done);
-        }
-        either!(plain.registered()?, it => Pin::new(it).poll_write_vectored(cx, slices))
+        self.get_mut().poll_send(
+            |socket| socket.send_vectored(slices),
+            |known| either!(known, it => Pin::new(it).poll_write_vectored(cx, slices)),
+        )
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -273,9 +325,9 @@ impl New {
     fn register(&mut self) -> io::Result<Registered> {
         let socket = self.socket.take().ok_or(io::ErrorKind::NotConnected)?;
         if self.is_unix {
-            UnixStream::from_std(socket.into()).map(Registered::Unix)
+            UnixStream::from_std(socket.into()).map(Registered::from)
         } else {
-            TcpStream::from_std(socket.into()).map(Registered::Tcp)
+            TcpStream::from_std(socket.into()).map(Registered::from)
         }
     }
 }
@@ -333,6 +385,26 @@ mod tests {
         written.unwrap();
         assert_eq!(read.unwrap(), sent.len());
         assert!(near.is_registered() && sent == taken);
+    }
+
+    #[tokio::test]
+    async fn who_was_registered_just_now_is_written_to_at_once() {
+        let (mut near, mut far) = pair();
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut room = [0; 8];
+        let mut buffer = ReadBuf::new(&mut room);
+        assert!(Pin::new(&mut near).poll_read(cx, &mut buffer).is_pending());
+        assert!(near.is_registered());
+        let written = Pin::new(&mut near).poll_write(cx, b"bye");
+        assert!(matches!(written, Poll::Ready(Ok(3))), "{written:?}");
+        let slices = [IoSlice::new(b", "), IoSlice::new(b"bye")];
+        let written = Pin::new(&mut near).poll_write_vectored(cx, &slices);
+        assert!(matches!(written, Poll::Ready(Ok(5))), "{written:?}");
+        assert_eq!(near.try_write(b"!").unwrap(), 1);
+        drop(near);
+        let mut all = String::new();
+        far.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "bye, bye!");
     }
 
     #[tokio::test]

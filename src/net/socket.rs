@@ -37,7 +37,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn plain_mut(&mut self) -> &mut Plain {
+    fn plain_mut(&mut self) -> &mut Plain {
         match self {
             Self::Clear(plain) => plain,
             Self::Tls(tls) => tls.plain_mut(),

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::alarm::Alarm;
 use super::clock;
-use super::plain::{Plain, Registered, Seen};
+use super::plain::{Plain, Seen};
 use super::socket::{Socket, Tls};
 use crate::proxy_protocol::Ends;
 
@@ -68,7 +68,7 @@ impl Stream {
         let socket = TcpStream::connect(address).await?;
         // Whole messages are written: waiting for an acknowledgement only delays their tails.
         socket.set_nodelay(true)?;
-        Ok(Self::clear(Registered::Tcp(socket).into(), None))
+        Ok(Self::clear(socket.into(), None))
     }
 
     /// Connects to the Unix socket at `path`.
@@ -275,7 +275,7 @@ impl Stream {
     }
 
     pub(super) fn from_unix(socket: UnixStream) -> Self {
-        Self::clear(Registered::Unix(socket).into(), None)
+        Self::clear(socket.into(), None)
     }
 
     /// The socket in clear, and the client's address; `None` when it is shared or under TLS.
@@ -361,10 +361,7 @@ mod tests {
         let accepted = listener.register().unwrap().accept().await.unwrap();
         assert_eq!(accepted.peer_ip(), Some(address.ip()));
         for stream in [client, accepted] {
-            match stream.0.socket.borrow_mut().plain_mut().registered() {
-                Ok(Registered::Tcp(socket)) => assert!(socket.nodelay().unwrap()),
-                _ => unreachable!("both ends are TCP in clear"),
-            }
+            assert!(stream.0.socket.borrow().plain().is_undelayed());
         }
     }
 }
