@@ -48,8 +48,6 @@ struct Held {
     writer: RefCell<Waker>,
     /// Whether the writer waits until all was let go of.
     waits: Cell<bool>,
-    /// Whether the peer was heard since this was last asked.
-    heard: Cell<bool>,
 }
 
 impl Corked {
@@ -72,7 +70,6 @@ impl Corked {
             broken: Cell::default(),
             writer: RefCell::new(Waker::noop().clone()),
             waits: Cell::default(),
-            heard: Cell::default(),
         });
         let cork = Cork(Rc::clone(&held));
         (Self { begun, held }, cork)
@@ -117,11 +114,6 @@ impl Cork {
     /// Lets go of what was written. Wakes the writer if it waits for that.
     pub fn release(&self, cx: &mut Context<'_>) {
         self.0.release(cx);
-    }
-
-    /// Whether anything came from the peer since this was last asked.
-    pub fn take_heard(&self) -> bool {
-        self.0.heard.take()
     }
 
     /// Asks the watch of a client's frames, if there is one.
@@ -212,7 +204,6 @@ impl AsyncRead for Corked {
             self.begun.advance(len);
         }
         self.held.last_read.set(clock::recent());
-        self.held.heard.set(true);
         Poll::Ready(self.held.saw(FloodWatch::received, &buf.filled()[before..]))
     }
 }

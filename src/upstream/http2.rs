@@ -11,7 +11,6 @@ use http::Request;
 use crate::net::{Corked, Stream};
 
 mod driver;
-mod pulse;
 mod slots;
 
 use slots::{Slots, Ticket};

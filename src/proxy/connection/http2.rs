@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -16,24 +17,27 @@ use super::Connection;
 use super::http1::linger;
 use crate::drain::Phase;
 use crate::limits::{HeadLimits, Limit, Limits};
-use crate::net::{Cork, Corked, FloodWatch, clock};
+use crate::net::{Cork, Corked, FloodWatch, Pulse, clock};
 use crate::proxy::answer::Refusal;
 use crate::proxy::dispatch;
 use crate::reason::Reason;
 
-mod ping;
 mod send;
 mod stream;
 mod streams;
 
 pub(super) use stream::{Stream, Unanswered, respond};
 
-use ping::Pings;
 use streams::Streams;
 
 /// The windows that a client may fill of a stream and of the connection before they are read.
 pub(in crate::proxy) const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// How long a client may be silent until it is asked whether it is there, and how long its answer may
+/// take.
+const SILENCE: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How often the connection and its streams may hand on the turn until another connection has one.
 const ROUNDS: usize = 16;
@@ -80,13 +84,13 @@ async fn serve_streams(
     let builder = builder(connection);
     // The whole preface was read before, so that this waits for nothing.
     let mut frames = builder.handshake(corked).await?;
-    let pings = frames.ping_pong().map(Pings::new);
+    let pings = frames.ping_pong();
     let mut served = Served {
         connection,
         cork,
         streams: Streams::new(),
         frames,
-        pings,
+        pulse: pings.map(|it| Pulse::new(it, SILENCE, ANSWER)),
         ends: false,
     };
     // The runtime's budget is a task's, and as many streams would spend it at once.
@@ -133,7 +137,7 @@ struct Served<'a> {
     cork: &'a Cork,
     streams: Streams<Stream>,
     frames: h2::server::Connection<Corked, Bytes>,
-    pings: Option<Pings>,
+    pulse: Option<Pulse>,
     /// Whether the client was told to bring no more.
     ends: bool,
 }
@@ -179,12 +183,11 @@ impl Served<'_> {
 
     /// Reads and writes frames, and takes up the streams that the client opens.
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        let heard = self.cork.take_heard();
-        if let Some(pings) = &mut self.pings
-            && pings.poll(cx, heard).is_ready()
+        if let Some(pulse) = &mut self.pulse
+            && pulse.poll(cx, self.cork.last_read(), true).is_ready()
         {
             debug!(peer = ?self.connection.peer(), "a client does not answer to pings");
-            self.pings = None;
+            self.pulse = None;
             self.frames.abrupt_shutdown(Code::NO_ERROR);
         }
         loop {
