@@ -40,7 +40,7 @@ pub enum Protocol {
 pub struct PoolParams {
     /// Connections in all.
     pub max_connections: u32,
-    /// Idle connections kept.
+    /// Idle connections kept for more than a second; with none, no connection is used again.
     pub max_idle: u32,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,

@@ -97,7 +97,7 @@ enum Introduction {
 struct PoolFile {
     /// Connections in all, at least 1. Default: 256.
     max_connections: Option<At<u32>>,
-    /// Idle connections kept. Default: 32.
+    /// Idle connections kept for more than a second; 0: none is used again. Default: 32.
     max_idle: Option<u32>,
     /// How long an idle connection is kept. Default: 30s.
     idle_timeout: Option<Timeout>,

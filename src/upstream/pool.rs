@@ -297,11 +297,14 @@ impl Pool {
         }
     }
 
-    /// Closes what is idle for too long, was closed by the node, or goes where the node no longer is.
+    /// Closes what is idle for too long, was closed by the node, or goes where the node no longer is;
+    /// and of more than may be kept those that are idle for longest.
     pub fn sweep(&self) {
         let timeout = self.0.settings.borrow().params.idle_timeout;
         let mut idle = self.0.idle.borrow_mut();
         idle.retain(|it| it.is_usable(&self.0.endpoint, timeout, Look::Glance));
+        let surplus = idle.len().saturating_sub(self.0.places(idle.len()));
+        idle.drain(..surplus);
         self.0.places.borrow_mut().truncate(idle.len());
         if let Ok(mut kept) = self.0.http2.try_lock() {
             // Its streams come to their end.
@@ -407,20 +410,31 @@ impl Http1Lease {
 impl Inner {
     fn keep(&self, connection: Box<Http1Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if self.keeps.get() && self.has_place(idle.len()) {
+        let kept = idle.len() + 1;
+        if self.keeps.get() && (self.places(kept) >= kept || self.may_exceed()) {
             let since = clock::recent();
             idle.push(Idle { connection, since });
         }
     }
 
-    /// Whether one more connection may be kept beside `idle` others.
-    fn has_place(&self, idle: usize) -> bool {
+    /// How many places there are for `idle` connections, after those that were missing were asked for.
+    fn places(&self, idle: usize) -> usize {
         let mut places = self.places.borrow_mut();
-        if idle >= places.len() {
-            let max = self.settings.borrow().params.max_idle;
-            places.extend(self.endpoint.slot(SlotKind::Idle, max));
+        let max = self.settings.borrow().params.max_idle;
+        while places.len() < idle
+            && let Some(place) = self.endpoint.slot(SlotKind::Idle, max)
+        {
+            places.push(place);
         }
-        idle < places.len()
+        places.len()
+    }
+
+    /// Whether one is kept until the next sweep without a place. A node that more requests are at than
+    /// there are places would else be connected to by every request above them; but other threads must
+    /// find room for theirs.
+    fn may_exceed(&self) -> bool {
+        let params = self.settings.borrow().params;
+        params.max_idle > 0 && self.endpoint.connections() <= params.max_connections / 2
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Instant;
 
 use crate::support::{Keyway, Node, Then, topology, until};
 
@@ -59,6 +61,49 @@ fn idle_connections_are_kept_up_to_their_bound_and_time() {
     });
     assert_eq!(keyway.get("/k").status, 200);
     assert_eq!(node.accepted(), 2);
+}
+
+#[test]
+fn no_connection_is_used_again_where_none_is_kept() {
+    let node = Node::start("a");
+    let keyway = Keyway::sharded("pool: { max_idle: 0 }", &[&[&node]]);
+    for _ in 0..3 {
+        assert_eq!(keyway.get("/k").status, 200);
+    }
+    assert_eq!(node.accepted(), 3);
+}
+
+#[test]
+fn a_busy_node_is_not_connected_to_again_and_again() {
+    const AT_ONCE: usize = 48;
+    const ROUNDS: usize = 10;
+    // It answers when all have asked.
+    let all = Arc::new(Barrier::new(AT_ONCE));
+    let node = Node::scripted("a", move |_| {
+        all.wait();
+        Then::Answer
+    });
+    let keyway = Keyway::start(
+        "threads: 1\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n",
+        &topology(&[&[&node]]),
+    );
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..AT_ONCE).map(|_| keyway.client()).collect();
+    for _ in 0..ROUNDS {
+        for client in &mut clients {
+            client.send("GET /k HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+    // What is above `max_idle` is closed once a second.
+    let sweeps = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let most = AT_ONCE + sweeps * (AT_ONCE - 32);
+    assert!(node.accepted() <= most, "{} > {most}", node.accepted());
+    until("as many idle connections as are kept", || {
+        keyway.metric("keyway_connections", &["side=\"upstream\""]) == 32.0
+    });
 }
 
 #[test]
