@@ -45,6 +45,7 @@ pub mod limits;
 pub mod sources;
 pub mod head;
 pub mod forwarded;
+pub mod trace_context;
 pub mod placement;
 pub mod key;
 pub mod topology;

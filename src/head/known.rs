@@ -45,6 +45,10 @@ pub enum Known {
     ForwardedHost,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+    /// `traceparent` (W3C Trace Context 3.2).
+    Traceparent,
+    /// `tracestate` (W3C Trace Context 3.3).
+    Tracestate,
     /// Any other.
     Other,
 }
@@ -73,6 +77,8 @@ static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED: HeaderName = header::FORWARDED;
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 static OTHER: HeaderName = HeaderName::from_static("other");
 
 impl Known {
@@ -91,6 +97,8 @@ impl Known {
             (7, b'u') => (Self::Upgrade, b"upgrade"),
             (9, b'f') => (Self::Forwarded, b"forwarded"),
             (10, b'c') => (Self::Connection, b"connection"),
+            (10, b't') => (Self::Tracestate, b"tracestate"),
+            (11, b't') => (Self::Traceparent, b"traceparent"),
             (10, b'k') => (Self::KeepAlive, b"keep-alive"),
             (12, b'c') => (Self::ContentType, b"content-type"),
             (14, b'c') => (Self::ContentLength, b"content-length"),
@@ -133,6 +141,8 @@ impl Known {
             Self::ForwardedProto => &FORWARDED_PROTO,
             Self::ForwardedHost => &FORWARDED_HOST,
             Self::Forwarded => &FORWARDED,
+            Self::Traceparent => &TRACEPARENT,
+            Self::Tracestate => &TRACESTATE,
             Self::Other => &OTHER,
         }
     }
@@ -198,6 +208,8 @@ mod tests {
             Known::ForwardedProto,
             Known::ForwardedHost,
             Known::Forwarded,
+            Known::Traceparent,
+            Known::Tracestate,
         ];
         let mut set = KnownSet::default();
         for known in all {
