@@ -19,7 +19,8 @@
 //!    request, its head written from the view, and waits for the response's head, as long as the
 //!    attempt and the route may take.
 //! 6. The body streams back. It holds the connection, the node's in-flight count and the request's
-//!    outcome, so that whatever ends it, metrics and the access log see the true end, once.
+//!    outcome, so that whatever ends it, metrics, the access log and traces ([`otlp`]) see the true
+//!    end, once.
 //!
 //! # The life of a reload
 //!
@@ -60,6 +61,7 @@ pub mod tls;
 pub mod net;
 pub mod names;
 pub mod upstream;
+pub mod otlp;
 
 // Live state: the one swapped state and its one writer.
 pub mod cluster;
