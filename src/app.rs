@@ -3,7 +3,7 @@
 //! | thread | runs | stalls may be noticed by |
 //! |---|---|---|
 //! | `keyway-data-N` | listeners, clients, pools, attempts | the requests of that thread |
-//! | the main thread | file watch, writer, resolver, prober, admin, signals | nobody's request |
+//! | the main thread | file watch, writer, resolver, prober, admin, signals, export of traces | nobody's request |
 //! | `keyway-log` | the access log's output | nobody's request; what it does not take in time is dropped |
 
 use std::io;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::drain::{self, DrainTrigger, DrainWatch, Phase};
 use crate::names::LookupCounters;
 use crate::net::{BindError, Inherited, SharedListener};
+use crate::otlp::{self, Environment, Exporter, SpanCounts};
 use crate::proxy::{DataThread, Entrance, Fleet, Pseudonym, Surroundings};
 use crate::telemetry::{Bounds, LineBuffer, LineLog, LogOutput};
 
@@ -47,6 +48,8 @@ pub struct App {
     pub fleet: Arc<Fleet>,
     /// The access log's way out.
     pub log: LineLog,
+    /// What became of traces' spans.
+    pub spans: SpanCounts,
     /// How lookups of names ended.
     pub lookups: Arc<LookupCounters>,
     /// How far it is in its life.
@@ -57,6 +60,8 @@ pub struct App {
     listeners: Arc<Vec<Entrance>>,
     trigger: DrainTrigger,
     threads: Vec<JoinHandle<()>>,
+    /// Ends after the data threads, when their spans are sent.
+    exporter: tokio::task::JoinHandle<()>,
 }
 
 /// Why keyway cannot start.
@@ -108,11 +113,14 @@ impl App {
         let listeners = Arc::new(listeners);
         let (trigger, drain) = drain::channel();
         let (fleet, data) = Fleet::new(threads);
+        let instance = random_bits();
+        let (spans, queue, span_counts) = otlp::channel();
         let surroundings = Surroundings {
             fleet: Arc::clone(&fleet),
             shared: Arc::clone(&shared),
             listeners: Arc::clone(&listeners),
-            pseudonym: Pseudonym::new(random_bits()),
+            pseudonym: Pseudonym::new(instance),
+            spans,
             drain: drain.clone(),
             started,
         };
@@ -125,6 +133,9 @@ impl App {
             .map(spawn)
             .collect::<io::Result<Vec<_>>>();
         let threads = threads.map_err(StartError::Thread)?;
+        // What holds the queue of spans is the threads' alone: with the last of them it ends.
+        drop(surroundings);
+        let exporter = start_exporter(Arc::clone(&shared), queue, span_counts.clone(), instance);
         tokio::spawn(writer.run());
         tokio::spawn(Judge::default().run(Arc::clone(&shared), started));
         let lookups = Arc::new(LookupCounters::default());
@@ -139,12 +150,14 @@ impl App {
             reloads,
             fleet,
             log,
+            spans: span_counts,
             lookups,
             drain,
             started,
             listeners,
             trigger,
             threads,
+            exporter,
         })
     }
 
@@ -166,6 +179,25 @@ impl App {
 fn start_log(threads: usize, shared: Arc<SharedState>) -> io::Result<(LineLog, Vec<LineBuffer>)> {
     let wanted = move || shared.load().desired.access_log.to.clone();
     LineLog::start("keyway-log", LogOutput::new(wanted), threads, Bounds::MANY)
+}
+
+/// Sends spans where the newest state says, as this process's, which `instance` tells from others.
+fn start_exporter(
+    shared: Arc<SharedState>,
+    queue: mpsc::Receiver<Vec<otlp::Span>>,
+    counts: SpanCounts,
+    instance: u64,
+) -> tokio::task::JoinHandle<()> {
+    let variable = |name| std::env::var(name).ok();
+    let environment = Environment {
+        service_name: variable("OTEL_SERVICE_NAME"),
+        resource_attributes: variable("OTEL_RESOURCE_ATTRIBUTES"),
+        headers: variable("OTEL_EXPORTER_OTLP_HEADERS"),
+    };
+    let resource = otlp::resource(&environment, &format!("{instance:016x}"));
+    let wanted = move || shared.load().desired.traces.otlp.clone();
+    let exporter = Exporter::new(queue, counts, wanted, resource, &environment);
+    tokio::spawn(exporter.run())
 }
 
 /// Runs one data thread to its end.

@@ -34,6 +34,7 @@ mod resolver;
 mod scalar;
 mod tls;
 mod topology;
+mod traces;
 mod watch;
 
 pub use assemble::{Overrides, parse_listen_address};

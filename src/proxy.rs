@@ -27,7 +27,9 @@ mod reply;
 mod request;
 mod retry_after;
 mod rewrite;
+mod spans;
 mod thread;
+mod trace;
 mod view;
 mod websocket;
 

@@ -16,6 +16,7 @@ use crate::cluster::counters::{Class, METHODS, RouteCounters};
 use crate::cluster::desired::Detail;
 use crate::cluster::{Cluster, Reloads, Shard, SharedState, State};
 use crate::names::LookupCounters;
+use crate::otlp::SpanCounts;
 use crate::proxy::Fleet;
 use crate::reason::Reason;
 use crate::telemetry::{DroppedLines, Family, Gauge, LogCounts, Striped};
@@ -68,6 +69,8 @@ pub struct Sources {
     pub reloads: Arc<Reloads>,
     /// The access log's lines that were not written.
     pub dropped_lines: DroppedLines,
+    /// What became of traces' spans.
+    pub spans: SpanCounts,
     /// The lines of the process's own log that nobody saw.
     pub log: LogCounts,
     /// How lookups of names ended.
@@ -102,6 +105,7 @@ impl Collector for Sources {
         families.extend(names::lookups(&self.lookups));
         families.extend(names::addresses(&state, self.now()));
         families.push(access_log(&self.dropped_lines));
+        families.push(spans(&self.spans));
         families.push(log(&self.log));
         families.push(build_info());
         let filled = families.into_iter().map(Family::into_inner);
@@ -244,6 +248,18 @@ fn access_log(dropped: &DroppedLines) -> Family {
         &[],
     );
     family.count(&[], dropped.count());
+    family
+}
+
+fn spans(counts: &SpanCounts) -> Family {
+    let mut family = Family::counter(
+        "traces_spans_total",
+        "Spans of recorded requests, by what became of them.",
+        &["outcome"],
+    );
+    for (outcome, count) in counts.all() {
+        family.count(&[outcome], count);
+    }
     family
 }
 

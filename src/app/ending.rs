@@ -19,6 +19,9 @@ const ENDING: Duration = Duration::from_millis(300);
 /// How long the access log's output may take for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How long the receiver of traces may take for the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether a client is there, where that may end the process.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 
@@ -99,11 +102,19 @@ impl App {
         if timeout(ENDING, ended).await.is_err() {
             warn!("a data thread did not end");
         }
-        // The threads' last lines are on their way only now.
-        let written = until(|| self.log.is_ended());
-        if timeout(LAST_LINES, written).await.is_err() {
-            warn!("the access log's last lines were not taken");
-        }
+        // The threads' last lines and spans are on their way only now.
+        let written = async {
+            let written = until(|| self.log.is_ended());
+            if timeout(LAST_LINES, written).await.is_err() {
+                warn!("the access log's last lines were not taken");
+            }
+        };
+        let sent = async {
+            if timeout(LAST_SPANS, self.exporter).await.is_err() {
+                warn!("the last spans of traces were not taken");
+            }
+        };
+        tokio::join!(written, sent);
     }
 }
 

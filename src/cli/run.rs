@@ -167,6 +167,7 @@ pub(super) fn start(
         fleet: Arc::clone(&app.fleet),
         reloads: Arc::clone(&app.reloads),
         dropped_lines: app.log.dropped(),
+        spans: app.spans.clone(),
         log: log.counts(),
         lookups: Arc::clone(&app.lookups),
         started: app.started,

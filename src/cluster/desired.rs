@@ -26,14 +26,14 @@ mod detail;
 mod hedge;
 mod hold;
 mod load;
+mod traces;
 
-pub use access_log::{
-    AccessLog, Field, LineFormat, Only, Piece, Sample, Template, TemplateError, trace_bits,
-};
+pub use access_log::{AccessLog, Field, LineFormat, Only, Piece, Sample, Template, TemplateError};
 pub use detail::Detail;
 pub use hedge::HedgeAfter;
 pub use hold::Hold;
 pub use load::{Balance, Caps};
+pub use traces::Traces;
 
 /// Everything that a reload may change, as both files give it.
 #[derive(Clone, Debug)]
@@ -58,6 +58,8 @@ pub struct Desired {
     pub log: LogParams,
     /// What is logged of each request.
     pub access_log: AccessLog,
+    /// Which requests are traced, and who is told.
+    pub traces: Traces,
     /// How finely Prometheus is told.
     pub metrics: Detail,
     /// What clients may ask of this process.
@@ -96,6 +98,7 @@ impl Default for Desired {
             exit_when_idle: None,
             log: LogParams::default(),
             access_log: AccessLog::default(),
+            traces: Traces::default(),
             metrics: Detail::default(),
             limits: Limits::default(),
             nameservers: Vec::new(),

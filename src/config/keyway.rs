@@ -25,6 +25,7 @@ use super::scalar::{
     HostName, ListenAddress, MethodName, Name, Pattern, Peers, Span, Timeout, UnixPath,
 };
 use super::tls::{Reading, ServerTlsFile};
+use super::traces::TracesFile;
 use crate::cluster::desired::{ClusterParams, Desired};
 use crate::forwarded::{Forwarded, Mode};
 use crate::key::KeySpec;
@@ -64,6 +65,9 @@ pub(super) struct KeywayFile {
     log: LogFile,
     /// A line for each request: off, text or json, or the keys format, to, only and sample. Default: off.
     access_log: Option<AccessLogFile>,
+    /// Which requests are traced, and who is told.
+    #[serde(default)]
+    traces: TracesFile,
     /// What Prometheus is told.
     #[serde(default)]
     metrics: MetricsFile,
@@ -231,6 +235,11 @@ impl KeywayFile {
             clusters.insert(name, cluster.into_params(file, named, problems));
         }
         let access_log = self.access_log.map(|it| it.into_access_log(named));
+        let traces = self.traces.into_traces(&mut Reading {
+            file,
+            named,
+            problems,
+        });
         let mut listener_tls = BTreeMap::new();
         for listener in self.listeners.value {
             let mut reading = Reading {
@@ -252,6 +261,7 @@ impl KeywayFile {
             exit_when_idle: self.exit_when_idle.and_then(|it| it.0).map(|it| it.0),
             log: self.log.into_params(),
             access_log: access_log.unwrap_or_default(),
+            traces,
             metrics: self.metrics.detail.unwrap_or_default(),
             limits: self.limits.into_limits(file, problems),
             nameservers: self.resolver.nameservers(),

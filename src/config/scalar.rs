@@ -14,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use super::or_off::OrOff;
 use crate::cluster::desired::{HedgeAfter, LineFormat, Only, Template, TemplateError};
 use crate::head::PathPattern;
+use crate::otlp::Endpoint;
 use crate::sources::Source;
 use crate::telemetry::{FilterError, LogFilter};
 use crate::topology::Address;
@@ -105,6 +106,9 @@ texts! {
     /// Where the access log goes: `None` is standard output.
     LogTarget(Option<String>), "stdout or the path of a file", ".+",
         |text| some(!text.is_empty(), Some(text).filter(|it| *it != "stdout").map(str::to_owned));
+    /// Where spans go.
+    OtlpUrl(Endpoint), "off, or a URL such as http://127.0.0.1:4318", "https?://.+",
+        |text| Endpoint::parse(text).map_err(|it| Some(it.to_string()));
     /// Which requests are logged.
     OnlyText(Only), "all, errors, or slow: with a duration, such as slow:1s",
         "all|errors|slow:[0-9]+(\\.[0-9]+)?(us|ms|s|m|h)", only;

@@ -169,7 +169,7 @@ impl Reading<'_> {
             .ok()
     }
 
-    fn built<T, E: std::fmt::Display>(
+    pub(super) fn built<T, E: std::fmt::Display>(
         &mut self,
         at: &At<impl Sized>,
         built: Result<T, E>,

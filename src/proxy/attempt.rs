@@ -14,6 +14,7 @@ use super::error::AttemptError;
 use super::exchange::Http1Exchange;
 use super::exchange::http2::Http2Exchange;
 use super::forward::Call;
+use super::journey::Arrival;
 use super::reply::NodeHead;
 use super::rewrite;
 use crate::cluster::counters::Class;
@@ -74,7 +75,11 @@ pub(super) async fn attempt(it: Try<'_>) -> Result<Answer, AttemptError> {
     let guard = AttemptGuard::begin(&it).ok_or(AttemptError::Full)?;
     let responded = send(&it).await;
     let arrived = clock::now();
-    call.outcome.arrived(arrived, responded.is_ok());
+    let arrival = match &responded {
+        Ok((head, _)) => Arrival::Head(head.status(), head.version()),
+        Err(error) => Arrival::Failure(error.reason(true)),
+    };
+    call.outcome.arrived(it.target, arrived, arrival);
     let (head, body) = match responded {
         Ok(responded) => responded,
         Err(error) => {

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
 
-use http::HeaderName;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
@@ -17,8 +16,9 @@ use super::outcome::{Line, Outcome};
 use super::reply::{NodeReply, Reply, ReplyHead};
 use super::request::Received;
 use super::thread::Context;
+use super::trace::Trace;
 use super::view::View;
-use crate::cluster::desired::{AccessLog, PathForm, trace_bits};
+use crate::cluster::desired::{AccessLog, PathForm};
 use crate::cluster::{Cluster, Pick, RouteEntry};
 use crate::drain::Phase;
 use crate::head::{Known, RequestHead, normal};
@@ -28,10 +28,8 @@ use crate::net::clock;
 use crate::reason::Reason;
 use crate::retry::RepeatableMethods;
 use crate::routing::{Captures, MissingKey, Route};
+use crate::trace_context::{TraceId, TraceParent};
 use crate::upstream::Protocol;
-
-/// Names the trace that a request belongs to (W3C Trace Context).
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request that found its route and its key.
 struct Routed {
@@ -56,13 +54,18 @@ pub(super) async fn serve(
     let started = clock::now();
     let thread = &connection.thread;
     let view = thread.view();
-    let line = is_logged(&view.state.desired.access_log, received, thread).then(|| {
+    let desired = &view.state.desired;
+    let trace = Trace::of(&desired.traces, received.fields(), || thread.random());
+    let logged = is_logged(&desired.access_log, received, &trace, thread);
+    let line = (logged || trace.is_recorded()).then(|| {
         let mut line = Line::spare();
         fill(&mut line, received, connection);
+        line.logged = logged;
         line
     });
     let method = Some(received.method());
-    let outcome = Outcome::begin(Rc::clone(thread), Rc::clone(&view), method, started, line);
+    let (thread, view_of_outcome) = (Rc::clone(thread), Rc::clone(&view));
+    let outcome = Outcome::begin(thread, view_of_outcome, method, started, line, trace);
     let grpc = received.is_grpc();
     match answer((connection, asker), &view, received, body, &outcome).await {
         Ok((head, exchange)) => {
@@ -187,7 +190,14 @@ fn excess(thread: &Context, limit: Limit) -> Refusal {
 /// Answers what is no request.
 pub(super) fn serve_bad(connection: &Connection, refusal: &Refusal) -> Reply {
     let thread = Rc::clone(&connection.thread);
-    let outcome = Outcome::begin(Rc::clone(&thread), thread.view(), None, clock::now(), None);
+    let outcome = Outcome::begin(
+        Rc::clone(&thread),
+        thread.view(),
+        None,
+        clock::now(),
+        None,
+        Trace::Off,
+    );
     refuse(outcome, refusal, false)
 }
 
@@ -371,19 +381,24 @@ fn repeatable(entry: &RouteEntry, received: &Received) -> RepeatableMethods {
 
 /// Whether the request's end is to be a line of the access log, as far as its beginning tells: a trace
 /// is logged by all who see it or by none.
-fn is_logged(log: &AccessLog, received: &Received, thread: &Context) -> bool {
+fn is_logged(log: &AccessLog, received: &Received, trace: &Trace, thread: &Context) -> bool {
     if log.format.is_none() || log.takes_all() {
         return log.format.is_some();
     }
-    let trace = received.fields().first(&TRACEPARENT).and_then(trace_bits);
-    log.sample.takes(trace.unwrap_or_else(|| thread.random()))
+    let id = match trace.id() {
+        None => TraceParent::of(received.fields()).map(|it| it.trace),
+        id => id,
+    };
+    log.sample
+        .takes(id.map_or_else(|| thread.random(), TraceId::bits))
 }
 
-/// Writes down what the access log says of the request.
+/// Writes down what the access log and spans say of the request.
 fn fill(line: &mut Line, received: &Received, connection: &Connection) {
     line.method.clone_from(received.method());
     received.write_target(&mut line.target);
     line.version = received.version();
+    line.scheme = connection.listener().scheme();
     line.authority.clear();
     match received.authority() {
         "" => {

@@ -1,14 +1,17 @@
-//! Where a request went and what of its time passed at nodes, kept only for the access log.
+//! Where a request went and what of its time passed at nodes, kept only for the access log and spans.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::body::Activity;
 use super::view::View;
-use crate::cluster::Target;
+use crate::cluster::{Node, Target};
+use crate::reason::Reason;
 use crate::retry::Failure;
+use crate::trace_context::SpanId;
 
 /// A request's way from node to node.
 #[derive(Debug, Default)]
@@ -37,6 +40,20 @@ pub(super) struct Tried {
     target: Target,
     /// What failed.
     pub(super) failure: Option<Failure>,
+    /// Its span, where the request is recorded.
+    pub(super) span: Option<SpanId>,
+    pub(super) began: Instant,
+    /// When it came to its answer's head, or failed, and how.
+    pub(super) arrived: Option<(Instant, Arrival)>,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrival {
+    /// The head of an answer.
+    Head(StatusCode, Version),
+    /// No answer, for this reason if it was the last attempt.
+    Failure(Reason),
 }
 
 impl Journey {
@@ -46,12 +63,21 @@ impl Journey {
     }
 
     /// An attempt begins.
-    pub(super) fn begins(&mut self, view: &Rc<View>, cluster: usize, target: Target, now: Instant) {
+    pub(super) fn begins(
+        &mut self,
+        (view, cluster): (&Rc<View>, usize),
+        target: Target,
+        span: Option<SpanId>,
+        now: Instant,
+    ) {
         self.tries.push(Tried {
             view: Rc::clone(view),
             cluster,
             target,
             failure: None,
+            span,
+            began: now,
+            arrived: None,
         });
         self.under_way += 1;
         self.since.get_or_insert(now);
@@ -68,10 +94,13 @@ impl Journey {
     }
 
     /// An attempt came to its answer's head, or failed.
-    pub(super) fn arrives(&mut self, now: Instant, answered: bool) {
+    pub(super) fn arrives(&mut self, target: Target, now: Instant, arrival: Arrival) {
+        if let Some(tried) = self.last_mut(target) {
+            tried.arrived = Some((now, arrival));
+        }
         self.under_way = self.under_way.saturating_sub(1);
         self.last = Some(now);
-        self.answered = answered;
+        self.answered = matches!(arrival, Arrival::Head(..));
         if self.under_way == 0
             && let Some(since) = self.since.take()
         {
@@ -81,10 +110,21 @@ impl Journey {
 
     /// What failed of the attempt at `target`.
     pub(super) fn failed(&mut self, target: Target, failure: Failure) {
-        let mut tries = self.tries.iter_mut().rev();
-        if let Some(tried) = tries.find(|it| it.target == target) {
+        if let Some(tried) = self.last_mut(target) {
             tried.failure.get_or_insert(failure);
         }
+    }
+
+    /// The span of the attempt at `target`.
+    pub(super) fn span(&self, target: Target) -> Option<SpanId> {
+        let mut tries = self.tries.iter().rev();
+        tries.find(|it| it.target == target)?.span
+    }
+
+    /// The last attempt at `target`: no two are under way there.
+    fn last_mut(&mut self, target: Target) -> Option<&mut Tried> {
+        let mut tries = self.tries.iter_mut().rev();
+        tries.find(|it| it.target == target)
     }
 
     /// The answer's head goes to the client.
@@ -95,6 +135,11 @@ impl Journey {
     /// The attempts, in the order in which they began.
     pub(super) fn tries(&self) -> &[Tried] {
         &self.tries
+    }
+
+    /// When an attempt last came to its answer's head, or failed.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.last
     }
 
     /// The bytes of its body that came from the client.
@@ -133,7 +178,27 @@ impl Journey {
 impl Tried {
     /// The node's id.
     pub(super) fn node(&self) -> &str {
+        self.place().2.id()
+    }
+
+    /// Where it was made.
+    pub(super) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The cluster's name, the shard's, and the node.
+    pub(super) fn place(&self) -> (&str, &str, &Node) {
         let cluster = &self.view.state.clusters[self.cluster];
-        self.target.replica(cluster).node.id()
+        let shard = &cluster.shards[self.target.shard];
+        (
+            &cluster.name,
+            &shard.name,
+            &self.target.replica(cluster).node,
+        )
+    }
+
+    /// Whether the cluster's connections are under TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.view.state.clusters[self.cluster].params.tls.is_some()
     }
 }

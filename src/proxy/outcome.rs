@@ -1,4 +1,4 @@
-//! How a request ended: the one place where it is counted and logged.
+//! How a request ended: the one place where it is counted, logged and put into spans.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -9,17 +9,21 @@ use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::body::Activity;
-use super::journey::Journey;
+use super::journey::{Arrival, Journey};
 use super::request::Received;
+use super::spans;
 use super::thread::Context;
+use super::trace::Trace;
 use super::view::View;
 use crate::cluster::Target;
 use crate::cluster::counters::{Class, METHODS, RouteCounters, method_index};
 use crate::cluster::desired::Only;
+use crate::head::{Known, PathPattern};
 use crate::net::clock;
 use crate::reason::Reason;
 use crate::retry::Failure;
 use crate::spares::Spares;
+use crate::trace_context::TraceParent;
 
 /// A request under way. Dropping it ends the request: it is counted as what was last known of it,
 /// as aborted when nobody said that it was complete.
@@ -42,7 +46,8 @@ pub(super) struct Outcome {
     target: Cell<Option<Target>>,
     /// The view by which a held request went on, and its cluster there.
     goes_on_by: RefCell<Option<(Rc<View>, usize)>>,
-    /// What only the access log needs, kept only when there is one.
+    trace: Trace,
+    /// What only the access log and spans need, kept only for requests that they take.
     line: RefCell<Option<Box<Line>>>,
 }
 
@@ -62,9 +67,13 @@ thread_local! {
     static SPARE: Spares<Box<Line>> = const { Spares::new(SPARES) };
 }
 
-/// What the access log says of a request beside its outcome.
+/// What the access log and spans say of a request beside its outcome.
 #[derive(Debug, Default)]
 pub(super) struct Line {
+    /// Whether the access log takes it.
+    pub(super) logged: bool,
+    /// `http` or `https`, by which it came.
+    pub(super) scheme: &'static str,
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) version: Version,
@@ -73,14 +82,16 @@ pub(super) struct Line {
     pub(super) journey: Journey,
 }
 
-/// A request's end, for the access log.
+/// A request's end, for the access log and spans.
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     pub(super) line: &'a Line,
     pub(super) route: &'a str,
+    pub(super) pattern: Option<&'a PathPattern>,
     pub(super) cluster: &'a str,
     pub(super) shard: &'a str,
     pub(super) node: &'a str,
+    pub(super) target: Option<Target>,
     pub(super) status: Option<u16>,
     pub(super) class: Class,
     pub(super) reason: Option<Reason>,
@@ -107,7 +118,7 @@ impl Line {
 }
 
 impl Outcome {
-    /// A request that began at `started`; `line` when it is logged. Without a method it is one that
+    /// A request that began at `started`; `line` when it is logged or recorded. Without a method it is one that
     /// could not be read.
     pub(super) fn begin(
         thread: Rc<Context>,
@@ -115,6 +126,7 @@ impl Outcome {
         method: Option<&Method>,
         started: Instant,
         line: Option<Box<Line>>,
+        trace: Trace,
     ) -> Self {
         let outcome = Self {
             thread,
@@ -131,6 +143,7 @@ impl Outcome {
             attempts: Cell::new(0),
             target: Cell::new(None),
             goes_on_by: RefCell::new(None),
+            trace,
             line: RefCell::new(line),
         };
         outcome.counters().in_flight.add(1);
@@ -185,7 +198,9 @@ impl Outcome {
             let route = self.route.get().map(|it| &self.view.state.routes[it]);
             let place = held.or_else(|| route.map(|it| (&self.view, it.cluster)));
             if let Some((view, cluster)) = place {
-                line.journey.begins(view, cluster, target, clock::now());
+                let span = self.trace.attempt(|| self.thread.random());
+                let now = clock::now();
+                line.journey.begins((view, cluster), target, span, now);
             }
         }
     }
@@ -197,8 +212,19 @@ impl Outcome {
     }
 
     /// An attempt came to the head of its answer, or failed.
-    pub(super) fn arrived(&self, now: Instant, answered: bool) {
-        self.with_journey(|it| it.arrives(now, answered));
+    pub(super) fn arrived(&self, target: Target, now: Instant, arrival: Arrival) {
+        self.with_journey(|it| it.arrives(target, now, arrival));
+    }
+
+    /// Whether what the client sent as this field of trace context goes on.
+    pub(super) fn passes(&self, field: Known) -> bool {
+        self.trace.passes(field)
+    }
+
+    /// What keyway says of the trace to the node at `target`, where it says anything.
+    pub(super) fn traceparent(&self, target: Target) -> Option<TraceParent> {
+        self.trace
+            .parent(|| self.line.borrow().as_ref()?.journey.span(target))
     }
 
     /// What failed of the attempt at `target`.
@@ -287,10 +313,13 @@ impl Outcome {
         }
     }
 
-    fn log(&self, line: &Line, duration: Duration) {
+    /// Tells the access log and the queue of spans.
+    fn tell(&self, line: &Line, now: Instant, duration: Duration) {
         let state = &self.view.state;
         let (class, reason) = (self.class(), self.reason.get());
-        if !is_wanted(state.desired.access_log.only, class, reason, duration) {
+        let only = state.desired.access_log.only;
+        let logged = line.logged && is_wanted(only, class, reason, duration);
+        if !logged && !self.trace.is_recorded() {
             return;
         }
         let route = self.route.get().map(|it| &state.routes[it]);
@@ -301,9 +330,11 @@ impl Outcome {
         let record = Record {
             line,
             route: route.map_or("", |it| &it.route.name),
+            pattern: route.and_then(|it| it.route.matcher.path.as_ref()),
             cluster: cluster.map_or("", |it| &it.name),
             shard: target.map_or("", |(cluster, it)| &cluster.shards[it.shard].name),
             node: target.map_or("", |(cluster, it)| it.replica(cluster).node.id()),
+            target: self.target.get(),
             status: self.status.get().map(|it| it.as_u16()),
             class,
             reason,
@@ -314,7 +345,13 @@ impl Outcome {
             first_byte: line.journey.first_byte(self.started),
             overhead: line.journey.overhead(self.started),
         };
-        if let Some(format) = &state.desired.access_log.format {
+        if let Trace::Recorded(recorded) = self.trace {
+            let attempts = line.journey.tries().len();
+            let times = (self.started, now);
+            let make = || spans::spans(&record, &recorded, times);
+            self.thread.spans.put(1 + attempts, make);
+        }
+        if logged && let Some(format) = &state.desired.access_log.format {
             let mut log = self.thread.access_log.borrow_mut();
             log.write(format, &record);
         }
@@ -342,7 +379,7 @@ impl Drop for Outcome {
         counters.requests[self.method][self.class() as usize].increment();
         counters.duration.observe(duration);
         if let Some(line) = self.line.take() {
-            self.log(&line, duration);
+            self.tell(&line, now, duration);
             line.keep();
         }
     }

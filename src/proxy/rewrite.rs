@@ -58,6 +58,7 @@ fn each_request_line<'a>(call: &'a Call<'_>, told: Told<'a>, mut take: impl FnMu
         let goes_on = match line.known() {
             Known::Host => false,
             Known::Expect => call.passes_expect,
+            Known::Traceparent | Known::Tracestate => call.outcome.passes(line.known()),
             Known::Other if replaces(told, line.name()) => false,
             Known::Other if patience.is_some_and(|it| is(&line, it)) => false,
             Known::Other if is_retry && is(&line, ATTEMPT.as_str().as_bytes()) => false,

@@ -24,6 +24,7 @@ use crate::drain::{DrainWatch, Phase};
 use crate::health::Millis;
 use crate::limits::{Limit, LimitCounters, Limits};
 use crate::net::{AcceptPause, Detached, Listener, Stream, clock};
+use crate::otlp::SpanQueue;
 use crate::telemetry::{Gauge, LineBuffer, Striped, ThreadIndex, http_date};
 use crate::upstream::{ConnectionCounters, Pool};
 
@@ -95,6 +96,8 @@ pub struct Surroundings {
     pub listeners: Arc<Vec<Entrance>>,
     /// How this process names itself in Via: what finds a loop.
     pub pseudonym: Pseudonym,
+    /// Where the spans of recorded requests go.
+    pub spans: SpanQueue,
     /// The way down.
     pub drain: DrainWatch,
     /// When the process began.
@@ -116,6 +119,7 @@ pub(super) struct Context {
     pub(super) drain: DrainWatch,
     pub(super) pseudonym: Pseudonym,
     pub(super) access_log: RefCell<RequestLog>,
+    pub(super) spans: SpanQueue,
     listeners: Vec<ListenerInfo>,
     shared: Arc<SharedState>,
     view: RefCell<Rc<View>>,
@@ -264,6 +268,7 @@ impl DataThread {
             shared,
             listeners,
             pseudonym,
+            spans,
             drain,
             started,
         } = surroundings;
@@ -274,6 +279,7 @@ impl DataThread {
             drain,
             pseudonym,
             access_log: RefCell::new(RequestLog::new(access_log)),
+            spans,
             listeners: listeners.iter().map(ListenerInfo::of).collect(),
             limits: Cell::new(view.state.desired.limits),
             view: RefCell::new(Rc::new(view)),

@@ -124,6 +124,58 @@ async fn grpc_goes_by_http2_with_its_trailers() {
     assert!(!seen[0].headers.contains_key("host"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_on_by_http2() {
+    let receiver = crate::traces::receiver();
+    let (address, seen) = echo_node().await;
+    let traces = crate::traces::settings(&receiver, "0%");
+    let keyway = format!("{traces}{ROUTES}clusters: {{ c: {{ protocol: h2 }} }}\n");
+    let mut keyway = Keyway::start(&keyway, &topology(address));
+    let mut sender = client(keyway.address).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for flags in ["01", "00"] {
+        let request = Request::get("http://app.test/x")
+            .header(
+                "traceparent",
+                format!("00-{trace}-00f067aa0ba902b7-{flags}"),
+            )
+            .header("tracestate", "a=1")
+            .body(Full::default())
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    let request = Request::get("http://app.test/x").body(Full::default());
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    crate::traces::end(&mut keyway);
+
+    let (server, attempts) = crate::traces::one_request(&receiver);
+    let [attempt] = &attempts[..] else {
+        panic!("{attempts:?}");
+    };
+    assert_eq!(
+        crate::traces::hex(&server.span.parent_span_id),
+        "00f067aa0ba902b7"
+    );
+    assert_eq!(server.is("network.protocol.version"), "2");
+    assert_eq!(server.is("server.address"), "app.test");
+    assert_eq!(attempt.is("network.protocol.version"), "2");
+    assert_eq!(attempt.span.parent_span_id, server.span.span_id);
+    let seen = seen.lock().unwrap();
+    let told = |at: usize| {
+        let fields = &seen[at].headers;
+        assert_eq!(fields.get_all("traceparent").iter().count(), 1);
+        fields["traceparent"].to_str().unwrap().to_owned()
+    };
+    let id = crate::traces::hex(&attempt.span.span_id);
+    assert_eq!(told(0), format!("00-{trace}-{id}-01"));
+    assert_eq!(seen[0].headers["tracestate"], "a=1");
+    assert_eq!(told(1), format!("00-{trace}-00f067aa0ba902b7-00"));
+    assert_eq!(seen[1].headers["tracestate"], "a=1");
+    assert!(told(2).ends_with("-00") && !told(2).contains(trace));
+}
+
 // The raw client blocks its thread; the node needs another.
 #[tokio::test(flavor = "multi_thread")]
 async fn http1_clients_reach_http2_nodes() {

@@ -71,5 +71,6 @@ mod suspect;
 mod systemd;
 mod takeover;
 mod tls;
+mod traces;
 mod upgrade;
 mod watch;

@@ -9,7 +9,7 @@ use crate::units::Ratio;
 mod sample;
 mod template;
 
-pub use sample::{Sample, trace_bits};
+pub use sample::Sample;
 pub use template::{Field, Piece, Template, TemplateError};
 
 /// What is logged of each request.

@@ -26,9 +26,11 @@ fn answered(line: &Line) -> Record<'_> {
     Record {
         line,
         route: "users",
+        pattern: None,
         cluster: "c",
         shard: "s0",
         node: "a",
+        target: None,
         status: Some(200),
         class: Class::Success,
         reason: None,

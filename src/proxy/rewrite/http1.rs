@@ -74,6 +74,9 @@ pub(in crate::proxy) fn request(out: &mut Vec<u8>, call: &Call<'_>, told: Told<'
     for (name, value) in said_of_attempt(call, told) {
         field(out, name.as_str().as_bytes(), &value);
     }
+    if let Some(parent) = call.outcome.traceparent(told.target) {
+        field(out, b"traceparent", &parent.text());
+    }
     for (name, fact) in told.facts(&told.cluster.params.annotate.request) {
         line(out, name, fact);
     }

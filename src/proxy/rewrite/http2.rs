@@ -10,6 +10,7 @@ use super::super::forward::Call;
 use super::super::reply::{NodeHead, NodeReply, ReplyHead};
 use super::{Host, Told, each_request_line, each_response_line, forwarded, said_of_attempt};
 use crate::cluster::desired::Annotation;
+use crate::head::Known;
 
 /// The request, whose body has `length` bytes if that is known, its authority in `:authority` only
 /// (RFC 9113 8.3.1); `None` when its target is one that HTTP/2 cannot carry.
@@ -43,6 +44,10 @@ pub(in crate::proxy) fn request(
     });
     for (name, value) in said_of_attempt(call, told) {
         fields.insert(name, HeaderValue::try_from(value).ok()?);
+    }
+    if let Some(parent) = call.outcome.traceparent(told.target) {
+        let value = HeaderValue::from_bytes(&parent.text()).ok()?;
+        fields.insert(Known::Traceparent.name(), value);
     }
     annotate(&mut fields, told, &told.cluster.params.annotate.request);
     let length = length.filter(|it| *it > 0 || means_body(received.method()));
