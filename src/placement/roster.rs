@@ -85,6 +85,11 @@ impl Roster {
         self.replicas
     }
 
+    /// Whether zones may reorder the members.
+    pub(super) fn is_zoned(&self) -> bool {
+        self.zoned
+    }
+
     /// How many candidates of each position are tabled: never fewer than its replicas.
     pub(super) fn tabled(&self) -> usize {
         self.replicas.max(TABLED_MIN).min(self.candidates)

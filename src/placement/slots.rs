@@ -2,9 +2,10 @@
 #![doc = include_str!("slots.md")]
 //!
 //! # This implementation
-//! The specification ranks all members for all slots. The builder reads the cheapest ranks of
-//! each member off its permutation instead ([`prefixes`]), which is enough for nearly all slots,
-//! ranks the others directly, and finds the matching by deferred acceptance ([`matching`]).
+//! The specification ranks all members for all slots, and so does the builder when they are few.
+//! Of many it reads the cheapest ranks of each off its permutation instead ([`prefixes`]), which
+//! is enough for nearly all slots, and ranks the others directly. Then it finds the matching by
+//! deferred acceptance ([`matching`]).
 
 mod matching;
 mod prefixes;
@@ -99,8 +100,9 @@ impl SlotTable {
     pub(super) fn tail(&self, slot: usize) -> Vec<MemberIndex> {
         let slot = slot.try_into().expect("a slot must have at most 20 bits");
         let row = self.rows.row(slot as usize);
-        let ranked = self.scores.ranked(slot).into_iter().map(score::Key::rank);
-        let mut order = lead(row[0], ranked.map(|rank| self.scores.member(rank)));
+        let ranked = self.scores.ranked(slot);
+        let others = ranked.into_iter().map(|rank| self.scores.member(rank));
+        let mut order = lead(row[0], others);
         self.roster.arrange(&mut order);
         order.split_off(row.len())
     }
@@ -125,18 +127,29 @@ fn lead(owner: MemberIndex, others: impl Iterator<Item = MemberIndex>) -> Vec<Me
 /// The tabled candidates of every slot.
 fn rows(roster: &Roster, scores: &Scores, prefixes: &Prefixes, owners: &[Rank]) -> Rows {
     let tabled = roster.tabled();
-    let mut entries = Vec::with_capacity(owners.len() * tabled);
+    let members: Vec<MemberIndex> = scores.members().collect();
+    let mut entries = vec![members[0]; owners.len() * tabled];
     let mut order = Vec::new();
-    for (slot, &owner) in (0..).zip(owners) {
-        let owner = scores.member(owner);
-        let mut fill = |keys: &[score::Key]| {
-            let ranked = keys.iter().map(|key| scores.member(key.rank()));
+    let slots = (0..).zip(owners).zip(entries.chunks_exact_mut(tabled));
+    for ((slot, owner), row) in slots {
+        let owner = members[owner.as_usize()];
+        let mut fill = |ranks: &[Rank]| {
+            let ranked = ranks.iter().map(|rank| members[rank.as_usize()]);
+            let others = ranked.filter(|&member| member != owner);
+            if !roster.is_zoned() {
+                // The order stands as it is, and what is kept of it is as long as a row.
+                row[0] = owner;
+                for (place, member) in row[1..].iter_mut().zip(others) {
+                    *place = member;
+                }
+                return true;
+            }
             order.clear();
             order.push(owner);
-            order.extend(ranked.filter(|&member| member != owner));
+            order.extend(others);
             let long_enough = roster.arrange(&mut order);
             if long_enough {
-                entries.extend_from_slice(&order[..tabled]);
+                row.copy_from_slice(&order[..tabled]);
             }
             long_enough
         };
@@ -151,15 +164,13 @@ fn rows(roster: &Roster, scores: &Scores, prefixes: &Prefixes, owners: &[Rank]) 
 fn fingerprint(roster: &Roster, scores: &Scores, rows: &Rows) -> u64 {
     let members = scores.members();
     let (mut hasher, ranks) = roster.fingerprint("slots", scores.bits().bits(), members);
-    let mut bytes = Vec::with_capacity(FINGERPRINTED_AT_ONCE * size_of::<u16>());
+    let mut bytes = [[0; size_of::<u16>()]; FINGERPRINTED_AT_ONCE];
     for members in rows.members().chunks(FINGERPRINTED_AT_ONCE) {
-        bytes.clear();
-        bytes.extend(
-            members
-                .iter()
-                .flat_map(|it| ranks[it.as_usize()].to_le_bytes()),
-        );
-        hasher.update(&bytes);
+        let bytes = &mut bytes[..members.len()];
+        for (bytes, member) in bytes.iter_mut().zip(members) {
+            *bytes = ranks[member.as_usize()].to_le_bytes();
+        }
+        hasher.update(bytes.as_flattened());
     }
     hasher.digest()
 }

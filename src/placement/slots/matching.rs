@@ -2,9 +2,10 @@
 //!
 //! Section 4 of the specification, by deferred acceptance (Gale and Shapley 1962): each slot asks
 //! the members in its order, and a member that holds too many slots sends the one that it wants
-//! least to ask the next. The outcome does not depend on who asks when.
+//! least to ask the next. The outcome does not depend on who asks when, so that all ask in rounds, and
+//! a member looks once a round at whom to send on.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 use super::prefixes::Prefixes;
 use super::score::{Key, Rank, Scores};
@@ -14,23 +15,31 @@ const LONGER: usize = 4;
 
 /// The owner of each slot.
 pub(super) fn owners(scores: &Scores, prefixes: &Prefixes) -> Vec<Rank> {
-    let mut held: Vec<Held> = caps(scores).into_iter().map(Held::new).collect();
+    let caps = caps(scores);
+    let firsts: Vec<Rank> = prefixes.firsts().collect();
+    if suffice(&caps, &firsts) {
+        return firsts;
+    }
+    let mut held: Vec<Held> = caps.into_iter().map(Held::new).collect();
     let mut orders = Orders {
         scores,
         prefixes,
         asked: vec![0; slots(scores)],
         longer: HashMap::new(),
     };
-    for slot in 0..scores.bits().slots() {
-        let mut asking = Some(slot);
-        while let Some(slot) = asking {
+    let mut asking: Vec<u32> = (0..scores.bits().slots()).collect();
+    while !asking.is_empty() {
+        for slot in asking.drain(..) {
             let rank = orders.next(slot);
-            asking = held[rank.as_usize()].offer(scores.preference(rank, slot), slot);
+            held[rank.as_usize()].offer(scores.preference(rank, slot), slot);
+        }
+        for held in &mut held {
+            held.send_on(&mut asking);
         }
     }
     let mut owners = vec![None; slots(scores)];
     for (rank, held) in scores.ranks().zip(held) {
-        for (_, slot) in held.slots {
+        for slot in held.offers.into_iter().map(Offer::slot) {
             owners[slot as usize] = Some(rank);
         }
     }
@@ -38,6 +47,15 @@ pub(super) fn owners(scores: &Scores, prefixes: &Prefixes) -> Vec<Rank> {
         .into_iter()
         .map(|owner| owner.expect("caps must leave room for every slot"))
         .collect()
+}
+
+/// Whether `caps` leave every slot with the first that it asks, as is the rule among few members.
+fn suffice(caps: &[usize], firsts: &[Rank]) -> bool {
+    let mut asked = vec![0; caps.len()];
+    for rank in firsts {
+        asked[rank.as_usize()] += 1;
+    }
+    asked.iter().zip(caps).all(|(asked, cap)| asked <= cap)
 }
 
 fn slots(scores: &Scores) -> usize {
@@ -58,27 +76,48 @@ pub(super) fn caps(scores: &Scores) -> Vec<usize> {
         .collect()
 }
 
-/// The slots that a member holds, the one that it wants least on top.
+/// A slot that asked a member; the member wants those that are less more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Offer(u64);
+
+impl Offer {
+    fn new(preference: u32, slot: u32) -> Self {
+        Self(u64::from(preference) << 32 | u64::from(slot))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the slot is the low 32 bits"
+    )]
+    const fn slot(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// The slots that a member holds.
 struct Held {
     cap: usize,
-    slots: BinaryHeap<(u32, u32)>,
+    offers: Vec<Offer>,
 }
 
 impl Held {
     fn new(cap: usize) -> Self {
         Self {
             cap,
-            slots: BinaryHeap::with_capacity(cap + 1),
+            offers: Vec::with_capacity(cap),
         }
     }
 
-    /// Takes `slot`, and returns one that is too many.
-    fn offer(&mut self, preference: u32, slot: u32) -> Option<u32> {
-        self.slots.push((preference, slot));
-        let full = self.slots.len() > self.cap;
-        full.then(|| self.slots.pop())
-            .flatten()
-            .map(|(_, slot)| slot)
+    fn offer(&mut self, preference: u32, slot: u32) {
+        self.offers.push(Offer::new(preference, slot));
+    }
+
+    /// Adds the slots that are too many to those that are `asking`.
+    fn send_on(&mut self, asking: &mut Vec<u32>) {
+        if self.offers.len() > self.cap {
+            self.offers.select_nth_unstable(self.cap);
+            asking.extend(self.offers.drain(self.cap..).map(Offer::slot));
+        }
     }
 }
 
@@ -97,8 +136,8 @@ impl Orders<'_> {
         let asked = &mut self.asked[slot as usize];
         let at = usize::from(*asked);
         *asked += 1;
-        if let Some(key) = self.prefixes.of(slot).get(at) {
-            return key.rank();
+        if let Some(rank) = self.prefixes.of(slot).get(at) {
+            return *rank;
         }
         let longer = self.longer.entry(slot).or_default();
         if at >= longer.len() {

@@ -30,6 +30,8 @@ pub(super) struct Scores {
 pub(super) struct Rank(u16);
 
 impl Rank {
+    pub(super) const FIRST: Self = Self(0);
+
     pub(super) const fn as_usize(self) -> usize {
         self.0 as usize
     }
@@ -129,6 +131,13 @@ impl Scores {
         Key::new(score, rank)
     }
 
+    /// Fills `keys` with those of the member `rank` for the slots from `start` on.
+    pub(super) fn fill(&self, rank: Rank, start: u32, keys: &mut [Key]) {
+        for (slot, key) in (start..).zip(keys) {
+            *key = self.key(rank, self.preference(rank, slot));
+        }
+    }
+
     /// How many keys of the member `rank` lie below `bound`: the first ones in its order.
     pub(super) fn below(&self, rank: Rank, bound: Key) -> u32 {
         let inverse_weight = self.scorers[rank.as_usize()].inverse_weight;
@@ -141,14 +150,14 @@ impl Scores {
         begun.checked_sub(1).filter(is_beyond).unwrap_or(begun)
     }
 
-    /// The keys of all members for `slot`, in order.
-    pub(super) fn ranked(&self, slot: u32) -> Vec<Key> {
+    /// All members in the order of `slot`.
+    pub(super) fn ranked(&self, slot: u32) -> Vec<Rank> {
         let mut keys = self.keys(slot);
         keys.sort_unstable();
-        keys
+        keys.into_iter().map(Key::rank).collect()
     }
 
-    /// The first `count` of [`ranked`](Self::ranked).
+    /// The keys of the first `count` of [`ranked`](Self::ranked), in order.
     pub(super) fn first(&self, slot: u32, count: usize) -> Vec<Key> {
         let mut keys = self.keys(slot);
         if count < keys.len() {
