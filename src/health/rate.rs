@@ -58,7 +58,13 @@ impl RateWindow {
 /// they were asked often enough, else with all others.
 pub fn outliers(recent: &[(usize, Sample)], params: &RateParams) -> Vec<usize> {
     let all = sum(recent.iter().map(|it| it.1));
+    let above = params.above.as_f64();
+    let fails = |it: &Sample| it.attempts >= params.min_requests.max(1) && it.share() > above;
     let is_outlier = |(group, it): &(usize, Sample)| {
+        // First, as it rules out nearly all: to add up the group of each node takes their square.
+        if !fails(it) {
+            return false;
+        }
         let of_group = recent.iter().filter(|other| other.0 == *group);
         let beside = sum(of_group.map(|it| it.1)).without(*it);
         let others = if beside.attempts >= params.min_requests {
@@ -66,10 +72,7 @@ pub fn outliers(recent: &[(usize, Sample)], params: &RateParams) -> Vec<usize> {
         } else {
             all.without(*it)
         };
-        let above = params.above.as_f64();
-        it.attempts >= params.min_requests.max(1)
-            && it.share() > above
-            && others.share() <= above / 2.0
+        others.share() <= above / 2.0
     };
     let places = 0..recent.len();
     places.filter(|at| is_outlier(&recent[*at])).collect()
