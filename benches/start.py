@@ -48,11 +48,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def write_files(folder, port, node_port, nodes):
+def write_files(folder, port, node_port, nodes, admin_port=None):
     with open(os.path.join(folder, "keyway.yaml"), "w") as file:
         file.write(
             f'listeners: [{{ name: app, address: "127.0.0.1:{port}" }}]\n'
-            f'admin: {{ address: "127.0.0.1:{free_port()}" }}\n'
+            f'admin: {{ address: "127.0.0.1:{admin_port or free_port()}" }}\n'
             "pre_drain: 0s\ndrain_timeout: 0s\n"
             "routes: [{ name: r, match: {}, key: path, cluster: c }]\n"
             "clusters: { c: { probe: { when: off } } }\n")
@@ -91,16 +91,18 @@ def start(binary, node_port, nodes):
             process.wait()
 
 
+def release():
+    subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+    return os.path.join(target, "release", "keyway")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keyway")
     parser.add_argument("--starts", type=int, default=20)
     options = parser.parse_args()
-    binary = options.keyway
-    if binary is None:
-        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
-        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-        binary = os.path.join(target, "release", "keyway")
+    binary = options.keyway or release()
     node_port = node()
     print("nodes  median ms  longest ms")
     for nodes in NODES:
