@@ -8,9 +8,10 @@
 Shards come and go with every reload, so that each builds a placement and closes and opens connections, while clients ask 2000 times a
 second. One reload follows the other; each takes the 100 ms that files must be at rest. Every answer is checked: its status, that it is
 the one for its key, and that it came from a shard that owns the key under one of the topologies. Memory is the resident set, CPU time
-the kernel's account of all threads; both in the first and in the last tenth of the reloads, and CPU time also without reloads, for some
-seconds before and after. Exits with 1 when a request or a reload was lost, an old state is held, or a ratio is above 1.05. Loopback
-only. Needs Python 3 and, without --keyway, cargo.
+the kernel's account of all threads, memory in the first and in the last tenth of the reloads. CPU time hangs on what else the machine
+does, so that what was reloaded is compared with a fresh keyway under the same load in the same seconds, without reloads and with some of
+both. Exits with 1 when a request or a reload was lost, an old state is held, or a ratio is above 1.05. Loopback only. Needs Python 3 and,
+without --keyway, cargo.
 """
 
 import argparse
@@ -33,9 +34,11 @@ SHARDS = (4, 3, 2, 3)
 KEYS = [f"key-{it}" for it in range(200)]
 CLIENTS = 4
 REQUESTS_PER_SECOND = 2000
-QUIET_SECONDS = 20
+QUIET_SECONDS = 30
+RELOADS_OF_BOTH = 150
 PATIENCE_SECONDS = 10
 RATIO_MAX = 1.05
+APPLIED = 'config_reloads_total{outcome="applied"}'
 UNITS = {"MiB": 1 << 20, "us/request": 1e-6}
 
 
@@ -194,91 +197,95 @@ class Keyway:
 
 # --- the run ---
 
-class Stretch:
-    """Memory and CPU time over some time."""
+class Load:
+    """Clients of one keyway."""
 
-    def __init__(self, keyway, asked):
-        self.keyway, self.asked, self.sizes = keyway, asked, []
-        self.cpu, self.requests = keyway.cpu(), asked()
+    def __init__(self, keyway, owners):
+        self.keyway = keyway
+        self.counts = [(multiprocessing.Value("q", 0, lock=False), multiprocessing.Value("q", 0, lock=False)) for _ in range(CLIENTS)]
+        jobs = [(keyway.port, owners, 50 * it, *counts) for it, counts in enumerate(self.counts)]
+        self.clients = [child(ask, *arguments) for arguments in jobs]
 
-    def sample(self):
-        self.sizes.append(self.keyway.resident())
+    def asked(self):
+        return sum(asked.value for asked, _ in self.counts)
+
+    def lost(self):
+        return sum(lost.value for _, lost in self.counts)
 
     def end(self):
-        self.sample()
-        return {
-            "resident": statistics.median(self.sizes),
-            "cpu": (self.keyway.cpu() - self.cpu) / (self.asked() - self.requests),
-        }
+        for client in self.clients:
+            client.kill()
+        self.keyway.process.kill()
+        self.keyway.process.wait()
 
 
-def quiet(keyway, asked):
-    stretch = Stretch(keyway, asked)
-    for _ in range(QUIET_SECONDS):
-        time.sleep(1)
-        stretch.sample()
-    return stretch.end()
+def child(target, *arguments):
+    process = multiprocessing.Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
 
 
-def reload(keyway, asked, reloads):
-    """The first and the last tenth."""
-    tenths, tenth = [], reloads // 10
+def reload(load, reloads):
+    """The resident set in the first and in the last tenth."""
+    sizes = []
     for count in range(1, reloads + 1):
-        if count % tenth == 1:
-            stretch = Stretch(keyway, asked)
-        keyway.reload(count)
-        if count % 10 == 0:
-            stretch.sample()
-        if count % tenth == 0:
-            tenths.append(stretch.end())
-    return tenths[0], tenths[-1]
+        load.keyway.reload(count)
+        sizes.append(load.keyway.resident())
+    tenth = reloads // 10
+    return statistics.median(sizes[:tenth]), statistics.median(sizes[-tenth:])
 
 
-def report(title, name, unit, first, last):
-    ratio = last[name] / first[name]
-    print(f"{title:22} {first[name] / UNITS[unit]:8.2f} {last[name] / UNITS[unit]:8.2f} {unit:11} ratio {ratio:.3f}")
-    return ratio
+def cpu_beside(fresh, old, meanwhile):
+    """CPU time a request of both while the same happens to them."""
+    loads = (fresh, old)
+    before = [(it.keyway.cpu(), it.asked()) for it in loads]
+    meanwhile()
+    return [(it.keyway.cpu() - cpu) / (it.asked() - asked) for it, (cpu, asked) in zip(loads, before, strict=True)]
+
+
+def reload_both(fresh, old):
+    for count in range(1, RELOADS_OF_BOTH + 1):
+        fresh.keyway.reload(count)
+        old.keyway.reload(-count)
+
+
+def report(title, first, last, unit):
+    print(f"{title:22} {first / UNITS[unit]:8.2f} {last / UNITS[unit]:8.2f} {unit:11} ratio {last / first:.3f}", flush=True)
+    return last / first
 
 
 def run(binary, folder, reloads):
     listeners = {f"s{it}": socket.create_server(("127.0.0.1", 0), backlog=128) for it in range(max(SHARDS))}
     ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
     owners = find_owners(binary, folder, ports)
-    keyway = Keyway(binary, folder, ports)
-    children = []
-    try:
-        asked = [multiprocessing.Value("q", 0, lock=False) for _ in range(CLIENTS)]
-        lost = [multiprocessing.Value("q", 0, lock=False) for _ in range(CLIENTS)]
-        jobs = [(serve, (listeners,))]
-        jobs += [(ask, (keyway.port, owners, 50 * it, asked[it], lost[it])) for it in range(CLIENTS)]
-        for target, arguments in jobs:
-            children.append(multiprocessing.Process(target=target, args=arguments, daemon=True))
-            children[-1].start()
+    nodes, loads = child(serve, listeners), []
 
-        def total():
-            return sum(it.value for it in asked)
-
+    def begin(name):
+        os.mkdir(os.path.join(folder, name))
+        loads.append(Load(Keyway(binary, os.path.join(folder, name), ports), owners))
         time.sleep(2)
-        applied = 'config_reloads_total{outcome="applied"}'
-        generation = keyway.metric(applied)
-        before = quiet(keyway, total)
-        first, last = reload(keyway, total, reloads)
-        after = quiet(keyway, total)
-        applied = keyway.metric(applied) - generation
-        held, missed = keyway.metric("config_states_held"), sum(it.value for it in lost)
-        print("                       at first  at last")
-        ratios = [
-            report("resident", "resident", "MiB", first, last),
-            report("CPU, with reloads", "cpu", "us/request", first, last),
-            report("CPU, without reloads", "cpu", "us/request", before, after),
-        ]
-        print(f"{total()} requests, {missed} lost; {applied:.0f} reloads applied of {reloads}; {held:.0f} states held")
-        return missed == 0 and applied == reloads and held <= 2 and max(ratios) <= RATIO_MAX
+        return loads[-1]
+
+    try:
+        old = begin("old")
+        before = old.keyway.metric(APPLIED)
+        print("                          first     last")
+        ratios = [report("resident", *reload(old, reloads), "MiB")]
+        applied = old.keyway.metric(APPLIED) - before
+        held = old.keyway.metric("config_states_held")
+        print("                          fresh reloaded")
+        fresh = begin("fresh")
+        quiet = cpu_beside(fresh, old, lambda: time.sleep(QUIET_SECONDS))
+        ratios.append(report("CPU, without reloads", *quiet, "us/request"))
+        busy = cpu_beside(fresh, old, lambda: reload_both(fresh, old))
+        ratios.append(report("CPU, with reloads", *busy, "us/request"))
+        lost = sum(it.lost() for it in loads)
+        print(f"{old.asked() + fresh.asked()} requests, {lost} lost; {applied:.0f} reloads applied of {reloads}; {held:.0f} states held")
+        return lost == 0 and applied == reloads and held <= 2 and max(ratios) <= RATIO_MAX
     finally:
-        for child in children:
-            child.kill()
-        keyway.process.kill()
-        keyway.process.wait()
+        for load in loads:
+            load.end()
+        nodes.kill()
 
 
 def main():
