@@ -67,13 +67,18 @@ fn value<'a>(field: Field, time: &'a str, record: &Record<'a>) -> Value<'a> {
     match field {
         Field::Time => Value::Plain(time),
         Field::Client => line.client.map_or(Value::None, Value::Address),
-        Field::Method => Value::Plain(line.method.as_str()),
+        Field::Method => line
+            .method
+            .as_ref()
+            .map_or(Value::None, |it| Value::Plain(it.as_str())),
         Field::Target => Value::Text(&line.target),
         Field::Path => {
             let end = line.target.find('?').unwrap_or(line.target.len());
             Value::Text(&line.target[..end])
         }
-        Field::Version => Value::Plain(version(line.version)),
+        Field::Version => line
+            .version
+            .map_or(Value::None, |it| Value::Plain(version(it))),
         Field::Host => Value::Text(&line.authority),
         Field::Status => record
             .status

@@ -56,7 +56,11 @@ pub(super) async fn serve(
     let view = thread.view();
     let desired = &view.state.desired;
     let trace = Trace::of(&desired.traces, received.fields(), || thread.random());
-    let logged = is_logged(&desired.access_log, received, &trace, thread);
+    let id = || match trace.id() {
+        None => TraceParent::of(received.fields()).map(|it| it.trace),
+        id => id,
+    };
+    let logged = is_logged(&desired.access_log, thread, id);
     let line = (logged || trace.is_recorded()).then(|| {
         let mut line = Line::spare();
         fill(&mut line, received, connection);
@@ -189,15 +193,19 @@ fn excess(thread: &Context, limit: Limit) -> Refusal {
 
 /// Answers what is no request.
 pub(super) fn serve_bad(connection: &Connection, refusal: &Refusal) -> Reply {
-    let thread = Rc::clone(&connection.thread);
-    let outcome = Outcome::begin(
-        Rc::clone(&thread),
-        thread.view(),
-        None,
-        clock::now(),
-        None,
-        Trace::Off,
-    );
+    let thread = &connection.thread;
+    let view = thread.view();
+    let line = is_logged(&view.state.desired.access_log, thread, || None).then(|| {
+        let mut line = Line::spare();
+        line.logged = true;
+        (line.method, line.version) = (None, None);
+        line.target.clear();
+        line.authority.clear();
+        line.client = connection.peer();
+        line
+    });
+    let (thread, started) = (Rc::clone(thread), clock::now());
+    let outcome = Outcome::begin(thread, view, None, started, line, Trace::Off);
     refuse(outcome, refusal, false)
 }
 
@@ -379,25 +387,21 @@ fn repeatable(entry: &RouteEntry, received: &Received) -> RepeatableMethods {
     }
 }
 
-/// Whether the request's end is to be a line of the access log, as far as its beginning tells: a trace
+/// Whether a request's end is to be a line of the access log, as far as its beginning tells: a `trace`
 /// is logged by all who see it or by none.
-fn is_logged(log: &AccessLog, received: &Received, trace: &Trace, thread: &Context) -> bool {
+fn is_logged(log: &AccessLog, thread: &Context, trace: impl FnOnce() -> Option<TraceId>) -> bool {
     if log.format.is_none() || log.takes_all() {
         return log.format.is_some();
     }
-    let id = match trace.id() {
-        None => TraceParent::of(received.fields()).map(|it| it.trace),
-        id => id,
-    };
-    log.sample
-        .takes(id.map_or_else(|| thread.random(), TraceId::bits))
+    let bits = trace().map_or_else(|| thread.random(), TraceId::bits);
+    log.sample.takes(bits)
 }
 
 /// Writes down what the access log and spans say of the request.
 fn fill(line: &mut Line, received: &Received, connection: &Connection) {
-    line.method.clone_from(received.method());
+    line.method = Some(received.method().clone());
     received.write_target(&mut line.target);
-    line.version = received.version();
+    line.version = Some(received.version());
     line.scheme = connection.listener().scheme();
     line.authority.clear();
     match received.authority() {

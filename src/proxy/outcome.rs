@@ -74,9 +74,10 @@ pub(super) struct Line {
     pub(super) logged: bool,
     /// `http` or `https`, by which it came.
     pub(super) scheme: &'static str,
-    pub(super) method: Method,
+    /// `None` of what could not be read as a request.
+    pub(super) method: Option<Method>,
     pub(super) target: String,
-    pub(super) version: Version,
+    pub(super) version: Option<Version>,
     pub(super) authority: String,
     pub(super) client: Option<IpAddr>,
     pub(super) journey: Journey,

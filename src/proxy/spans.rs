@@ -91,10 +91,11 @@ fn server(
 ) -> Span {
     let line = record.line;
     let mut attributes = Vec::with_capacity(20);
-    method(&mut attributes, &line.method);
+    method(&mut attributes, line.method.as_ref());
     attributes.push(text("url.path", path(line)));
     attributes.push(text("url.scheme", line.scheme));
-    attributes.push(text("network.protocol.version", version(line.version)));
+    let spoken = line.version.map(version);
+    attributes.extend(spoken.map(|it| text("network.protocol.version", it)));
     authority(&mut attributes, &line.authority);
     if let Some(client) = line.client {
         attributes.push(text("client.address", client.to_string()));
@@ -128,8 +129,8 @@ fn server(
     attributes.extend(error.map(|it| text("error.type", it)));
     Span {
         name: match route {
-            Some(route) => format!("{} {route}", method_name(&line.method)),
-            None => method_name(&line.method).to_owned(),
+            Some(route) => format!("{} {route}", method_name(line.method.as_ref())),
+            None => method_name(line.method.as_ref()).to_owned(),
         },
         kind: SpanKind::Server.into(),
         parent_span_id: recorded
@@ -154,7 +155,7 @@ fn client(
     let line = record.line;
     let (cluster, shard, node) = tried.place();
     let mut attributes = Vec::with_capacity(16);
-    method(&mut attributes, &line.method);
+    method(&mut attributes, line.method.as_ref());
     let scheme = if tried.is_https() { "https" } else { "http" };
     let (host, port) = match node.endpoint().address() {
         Address::Tcp { host, port } => (host.clone(), Some(*port)),
@@ -194,7 +195,7 @@ fn client(
     let status = error.is_some().then(error_status);
     attributes.extend(error.map(|it| text("error.type", it)));
     let mut span = Span {
-        name: method_name(&line.method).to_owned(),
+        name: method_name(line.method.as_ref()).to_owned(),
         kind: SpanKind::Client.into(),
         parent_span_id: recorded.span.bytes().into(),
         span_id: tried.span?.bytes().into(),
@@ -239,20 +240,19 @@ fn is_known(method: &Method) -> bool {
 }
 
 /// A method in a span's name.
-fn method_name(method: &Method) -> &str {
-    if is_known(method) {
-        method.as_str()
-    } else {
-        "HTTP"
-    }
+fn method_name(method: Option<&Method>) -> &str {
+    let known = method.filter(|it| is_known(it));
+    known.map_or("HTTP", Method::as_str)
 }
 
-fn method(to: &mut Vec<KeyValue>, method: &Method) {
-    if is_known(method) {
-        to.push(text("http.request.method", method.as_str()));
-    } else {
-        to.push(text("http.request.method", "_OTHER"));
-        to.push(text("http.request.method_original", method.as_str()));
+fn method(to: &mut Vec<KeyValue>, method: Option<&Method>) {
+    match method {
+        Some(method) if is_known(method) => to.push(text("http.request.method", method.as_str())),
+        other => {
+            to.push(text("http.request.method", "_OTHER"));
+            let original = other.map(|it| text("http.request.method_original", it.as_str()));
+            to.extend(original);
+        }
     }
 }
 

@@ -317,6 +317,31 @@ fn only_what_is_asked_for_is_logged() {
 }
 
 #[test]
+fn what_is_no_request_is_a_line_too() {
+    let node = Node::start("a");
+    let keyway = logging("json", &node);
+    let mut client = keyway.client();
+    client.send("what is this?\r\n\r\n");
+    assert_eq!(client.reply().status, 400);
+    let mut client = keyway.client();
+    client.send("GET /k/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert_eq!(client.reply().status, 400);
+    let mut found = Vec::new();
+    until("both lines", || {
+        found = keyway.events();
+        found.retain(|it| it["reason"] == "bad_request");
+        found.len() == 2
+    });
+    assert_eq!(found[0]["method"], Value::Null);
+    assert_eq!(found[0]["target"], "");
+    assert_eq!(found[0]["client"], "127.0.0.1");
+    assert_eq!(found[0]["status"], 400);
+    assert_eq!(found[0]["class"], "4xx");
+    // This one could be read, and says two things.
+    assert_eq!(found[1]["method"], "GET");
+}
+
+#[test]
 fn a_trace_is_sampled_as_a_whole() {
     let node = Node::start("a");
     let format = "format: \"%{path}\", to: access.log";

@@ -12,9 +12,9 @@ const TIME: &str = "2025-07-01T00:00:00.042Z";
 
 fn line(target: &str, authority: &str) -> Line {
     Line {
-        method: Method::GET,
+        method: Some(Method::GET),
         target: target.to_owned(),
-        version: Version::HTTP_11,
+        version: Some(Version::HTTP_11),
         authority: authority.to_owned(),
         client: Some(IpAddr::from([127, 0, 0, 1])),
         ..Line::default()
@@ -93,7 +93,7 @@ fn a_line_of_text_has_every_field() {
 #[test]
 fn a_line_of_text_has_dashes_for_what_is_not_known() {
     let mut line = line("*", "");
-    (line.client, line.version) = (None, Version::HTTP_10);
+    (line.client, line.version) = (None, Some(Version::HTTP_10));
     assert_eq!(
         as_text(&unanswered(&line)),
         "2025-07-01T00:00:00.042Z - \"GET * HTTP/1.0\" - 0 0.000000 host=- route=- cluster=- \
@@ -122,7 +122,7 @@ fn a_line_of_text_escapes_the_target() {
 #[test]
 fn a_line_of_json_has_every_field() {
     let mut line = line("/users/42?q=1", "app.test:80");
-    line.version = Version::HTTP_2;
+    line.version = Some(Version::HTTP_2);
     assert_eq!(
         as_json(&answered(&line)),
         r#"{"time":"2025-07-01T00:00:00.042Z","client":"127.0.0.1","method":"GET","target":"/users/42?q=1","version":"HTTP/2","host":"app.test:80","status":200,"bytes":1024,"duration_seconds":0.001234567,"route":"users","cluster":"c","shard":"s0","node":"a","attempts":2,"class":"2xx","reason":null,"nodes":[],"bytes_received":7,"first_byte_seconds":0.001000001,"overhead_seconds":0.000017000}"#
