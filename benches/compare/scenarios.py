@@ -97,6 +97,17 @@ def _against_itself(
     )
 
 
+def _one_node() -> Scenario:
+    # More requests at once than keyway keeps idle connections to a node.
+    peers, one = ["keyway", "haproxy", "nginx"], Settings(nodes=1)
+    return Scenario(
+        "s1_one_node",
+        "s1 with one node",
+        contenders=[Contender(peer, peer, Load(), one) for peer in peers],
+        comparisons=[Comparison("keyway", peer) for peer in peers[1:]],
+    )
+
+
 def _open() -> Scenario:
     peers, load = ["haproxy", "nginx"], Load(requests=20_000)
     targets = {("haproxy", "p50_us"): 1.0, ("haproxy", "switches"): 1.0}
@@ -280,6 +291,7 @@ SCENARIOS = [
         Load(connections=16, pipeline=8),
         {"haproxy": None, "nginx": None},
     ),
+    _one_node(),
     _open(),
     _idle(),
     _reload(),
