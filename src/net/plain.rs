@@ -88,14 +88,23 @@ impl Plain {
     }
 
     /// The socket as the runtime knows it, from now on if it did not before.
+    #[inline]
     pub(super) fn registered(&mut self) -> io::Result<&mut Registered> {
-        if let Self::New(new) = self {
-            *self = Self::Registered(new.register()?);
+        if let Self::New(_) = self {
+            self.register()?;
         }
         match self {
             Self::Registered(registered) => Ok(registered),
             Self::New(_) => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    #[cold]
+    fn register(&mut self) -> io::Result<()> {
+        if let Self::New(new) = self {
+            *self = Self::Registered(new.register()?);
+        }
+        Ok(())
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -124,7 +133,9 @@ impl Plain {
             Self::New(New {
                 was_read: false, ..
             }) => Poll::Ready(Ok(())),
-            _ => either!(&self.registered()?.socket, it => it.poll_read_ready(cx)),
+            Self::New(_) | Self::Registered(_) => {
+                either!(&self.registered()?.socket, it => it.poll_read_ready(cx))
+            }
         }
     }
 
@@ -212,6 +223,7 @@ impl Plain {
 
     /// What came of `act` on a socket that the runtime does not know of; `None` when it has to wait,
     /// or is known.
+    #[inline]
     fn directly<T>(
         &mut self,
         act: impl FnOnce(&mut New) -> io::Result<T>,
@@ -252,13 +264,15 @@ impl AsyncRead for Plain {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let plain = self.get_mut();
-        let is_first = matches!(plain, Self::New(new) if !new.was_read);
-        let read = plain.directly(|new| new.read(buf));
-        if !is_first {
-            plain.registered()?;
-        }
-        if let Some(read) = read {
-            return Poll::Ready(read);
+        if let Self::New(new) = plain {
+            let is_first = !new.was_read;
+            let read = plain.directly(|new| new.read(buf));
+            if !is_first {
+                plain.register()?;
+            }
+            if let Some(read) = read {
+                return Poll::Ready(read);
+            }
         }
         either!(&mut plain.registered()?.socket, it => Pin::new(it).poll_read(cx, buf))
     }
@@ -309,6 +323,7 @@ impl New {
     }
 
     /// Reads once. Few bytes: the room for them has to be filled with zeros before.
+    #[cold]
     fn read(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let max = if self.was_read {
             SECOND_READ
