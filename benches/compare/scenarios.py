@@ -97,13 +97,13 @@ def _against_itself(
     )
 
 
-def _one_node() -> Scenario:
-    # More requests at once than keyway keeps idle connections to a node.
-    peers, one = ["keyway", "haproxy", "nginx"], Settings(nodes=1)
+def _busy() -> Scenario:
+    # More requests at a node than keyway keeps idle connections to it.
+    peers, load, two = ["keyway", "haproxy", "nginx"], Load(connections=128), Settings(nodes=2)
     return Scenario(
-        "s1_one_node",
-        "s1 with one node",
-        contenders=[Contender(peer, peer, Load(), one) for peer in peers],
+        "s1_busy",
+        "s1 with 128 connections and two nodes",
+        contenders=[Contender(peer, peer, load, two) for peer in peers],
         comparisons=[Comparison("keyway", peer) for peer in peers[1:]],
     )
 
@@ -291,7 +291,7 @@ SCENARIOS = [
         Load(connections=16, pipeline=8),
         {"haproxy": None, "nginx": None},
     ),
-    _one_node(),
+    _busy(),
     _open(),
     _idle(),
     _reload(),
