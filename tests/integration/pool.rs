@@ -74,6 +74,32 @@ fn no_connection_is_used_again_where_none_is_kept() {
 }
 
 #[test]
+fn what_is_kept_above_the_bound_leaves_room_for_others() {
+    const AT_ONCE: usize = 6;
+    let all = Arc::new(Barrier::new(AT_ONCE));
+    let node = Node::scripted("a", move |_| {
+        all.wait();
+        Then::Answer
+    });
+    let keyway = Keyway::start(
+        "threads: 1\nroutes: [{ name: r, match: {}, key: path, cluster: c }]\n\
+         clusters: { c: { pool: { max_connections: 8, max_idle: 1 } } }\n",
+        &topology(&[&[&node]]),
+    );
+    let mut clients: Vec<_> = (0..AT_ONCE).map(|_| keyway.client()).collect();
+    for _ in 0..2 {
+        for client in &mut clients {
+            client.send("GET /k HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply().status, 200);
+        }
+    }
+    // Half of eight were kept, or one if a second passed: the others were made anew.
+    assert!(node.accepted() >= AT_ONCE + 2, "{}", node.accepted());
+}
+
+#[test]
 fn a_busy_node_is_not_connected_to_again_and_again() {
     const AT_ONCE: usize = 48;
     const ROUNDS: usize = 10;
