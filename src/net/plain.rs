@@ -267,6 +267,7 @@ impl AsyncRead for Plain {
         if let Self::New(new) = plain {
             let is_first = !new.was_read;
             let read = plain.directly(|new| new.read(buf));
+            // More than these two reads brought comes by the runtime, or that there is none.
             if !is_first {
                 plain.register()?;
             }
