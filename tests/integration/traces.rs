@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::otlp::{Span, any_value::Value, span::SpanKind};
@@ -349,20 +351,64 @@ fn a_receiver_that_hangs_fills_the_queue_and_no_request_waits() {
     assert!(end(&mut keyway) < Duration::from_secs(4));
 }
 
-#[test]
-fn a_busy_receiver_is_asked_again_and_what_it_refuses_is_counted() {
-    let (receiver, node) = (receiver(), Node::start("a"));
-    receiver.script(|_| {
+/// Answers so many requests with 503, and then takes.
+fn busy(times: usize) -> impl Fn() -> Then {
+    let seen = AtomicUsize::new(0);
+    move || {
+        if seen.fetch_add(1, Relaxed) >= times {
+            return takes();
+        }
         let busy = "HTTP/1.1 503 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
         Then::Send(busy.into())
-    });
+    }
+}
+
+#[test]
+fn a_receiver_that_stays_busy_costs_spans_until_it_takes_them() {
+    // As often as a batch is sent.
+    let busy = busy(5);
+    let (receiver, node) = (Node::scripted("r", move |_| busy()), Node::start("a"));
     let mut keyway = start(&settings(&receiver, "100%"), "", &[&node]);
     assert_eq!(keyway.get("/k/").status, 200);
-    until("a try", || !receiver.requests().is_empty());
-    receiver.script(|_| takes());
-    until("the same spans again, or their loss", || {
-        spans(&keyway, "exported") + spans(&keyway, "failed") == 2
+    until("lost spans", || spans(&keyway, "failed") == 2);
+    assert_eq!(spans(&keyway, "exported"), 0);
+    assert_eq!(keyway.get("/k/").status, 200);
+    until("spans again", || spans(&keyway, "exported") == 2);
+    assert_eq!(spans(&keyway, "failed"), 2);
+    assert_eq!(receiver.requests().len(), 6);
+    end(&mut keyway);
+    let log = keyway.log().join("\n");
+    for said in ["takes no spans: they are lost", "takes spans again"] {
+        assert!(log.contains(said), "{log}");
+    }
+}
+
+#[test]
+fn the_end_waits_for_the_last_spans() {
+    let busy = busy(1);
+    let receiver = Node::scripted("r", move |_| {
+        // The next try comes after this answer.
+        thread::sleep(Duration::from_millis(400));
+        busy()
     });
+    let node = Node::start("a");
+    let mut keyway = start(&settings(&receiver, "100%"), "", &[&node]);
+    assert_eq!(keyway.get("/k/").status, 200);
+    end(&mut keyway);
+    assert_eq!(receiver.requests().len(), 2);
+    let log = keyway.log().join("\n");
+    assert!(!log.contains("were not taken"), "{log}");
+}
+
+#[test]
+fn a_busy_receiver_is_asked_again_and_what_it_refuses_is_counted() {
+    let busy = busy(2);
+    let (receiver, node) = (Node::scripted("r", move |_| busy()), Node::start("a"));
+    let mut keyway = start(&settings(&receiver, "100%"), "", &[&node]);
+    assert_eq!(keyway.get("/k/").status, 200);
+    until("the same spans again", || spans(&keyway, "exported") == 2);
+    assert_eq!(receiver.requests().len(), 3);
+    assert_eq!(spans(&keyway, "failed"), 0);
     let request = &receiver.requests()[0];
     assert_eq!(request.line, "POST /v1/traces HTTP/1.1");
     assert_eq!(
